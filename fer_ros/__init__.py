@@ -1,0 +1,1 @@
+"""Facial emotions for robots: a ROS-free library around a two-stream network."""

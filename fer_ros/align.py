@@ -1,0 +1,106 @@
+"""Face to crop: the one crop rule, for the robot and for training.
+
+A similarity transform brings five points (eyes, nose, mouth corners) onto a fixed template in a
+112 px crop. The template keeps the proportions of the five-point template used throughout face
+recognition (Deng et al., ArcFace, 2019), made symmetric, and widened until the 68 landmarks of a
+frontal face, chin and brows included, lie inside the crop.
+"""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.types import CROP_SIZE_PX, AlignedFaces
+
+TEMPLATE_XY: NDArray[np.float32] = np.array(
+    [(37.0, 42.0), (75.0, 42.0), (56.0, 63.7), (40.2, 86.0), (71.8, 86.0)], np.float32
+)
+"""Where the five points stand in the crop, in pixels: eyes, nose tip, mouth corners."""
+
+FIVE_FROM_68 = (range(36, 42), range(42, 48), (30,), (48,), (54,))
+"""Which of the 68 points average to each of the five."""
+
+_SHRINK_BELOW = 0.5  # bilinear sampling skips pixels below this scale
+
+
+def five_points(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The five alignment points (N, 5, 2) of 68 landmarks (N, 68, 2)."""
+    groups = [points_xy[:, list(group)].mean(axis=1) for group in FIVE_FROM_68]
+    return np.stack(groups, axis=1).astype(np.float32)
+
+
+def similarity(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Least-squares similarities (N, 2, 3) that take five points (N, 5, 2) to the template.
+
+    Closed form of Umeyama (1991) for two dimensions, without reflection. Points that coincide
+    give a transform that shows their neighbourhood at scale 1.
+    """
+    source_mean = points_xy.mean(axis=1, keepdims=True)
+    source = (points_xy - source_mean).astype(np.float64)  # (N, 5, 2)
+    target_mean = TEMPLATE_XY.mean(axis=0)
+    target = (TEMPLATE_XY - target_mean).astype(np.float64)  # (5, 2)
+    spread = (source**2).sum(axis=(1, 2))
+    flat = spread < 1e-6
+    spread = np.where(flat, 1.0, spread)
+    cosine = (source * target).sum(axis=(1, 2)) / spread
+    sine = (source[..., 0] * target[:, 1] - source[..., 1] * target[:, 0]).sum(axis=1) / spread
+    cosine, sine = np.where(flat, 1.0, cosine), np.where(flat, 0.0, sine)
+    rotation = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
+    shift = target_mean - np.einsum("nij,nj->ni", rotation, source_mean[:, 0].astype(np.float64))
+    return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
+
+
+def align(image_rgb: NDArray[np.uint8], points_xy: NDArray[np.float32]) -> AlignedFaces:
+    """Crops every face of a frame. ``points_xy``: (N, 5, 2) in frame pixels."""
+    maps = similarity(points_xy)
+    side = CROP_SIZE_PX
+    crops = np.empty((len(maps), side, side, 3), np.uint8)
+    for crop, frame_to_crop in zip(crops, maps, strict=True):
+        crop[:] = warp(image_rgb, frame_to_crop, side)
+    return AlignedFaces(crops, maps)
+
+
+def warp(image: NDArray[np.uint8], to_crop: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
+    """Samples the ``side`` x ``side`` crop that ``to_crop`` (2, 3) maps ``image`` onto.
+
+    Large faces are first reduced by area averaging; beyond the picture its border is repeated.
+    """
+    scale = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
+    if scale < _SHRINK_BELOW:
+        image, to_crop = _shrink(image, to_crop, side, scale)
+    return cv2.warpAffine(
+        image, to_crop, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _shrink(
+    image: NDArray[np.uint8], to_crop: NDArray[np.float32], side: int, scale: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    corners = np.array([[(0, 0), (side, 0), (0, side), (side, side)]], np.float32)
+    inside = to_frame(corners, to_crop[None])[0]
+    height, width = image.shape[:2]
+    margin = 2.0 / scale
+    left, top = np.floor(inside.min(axis=0) - margin)
+    right, bottom = np.ceil(inside.max(axis=0) + margin)
+    left, top = int(np.clip(left, 0, width - 1)), int(np.clip(top, 0, height - 1))
+    right, bottom = int(np.clip(right, left + 1, width)), int(np.clip(bottom, top + 1, height))
+    region = image[top:bottom, left:right]
+    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    small = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
+    grow = np.array([(right - left) / size[0], (bottom - top) / size[1]])
+    # pixel centres: x_region = (x_small + 0.5) * grow - 0.5
+    offset = (0.5 * grow - 0.5) + (left, top)
+    moved = to_crop.astype(np.float64)
+    moved[:, 2] += moved[:, :2] @ offset
+    moved[:, :2] *= grow
+    return small, moved.astype(np.float32)
+
+
+def to_frame(
+    points_xy: NDArray[np.float32], frame_to_crop: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Crop points (N, P, 2) in frame pixels; ``frame_to_crop`` is (N, 2, 3)."""
+    linear = frame_to_crop[:, :, :2].astype(np.float64)
+    shifted = points_xy - frame_to_crop[:, None, :, 2]
+    inverse = np.linalg.inv(linear)
+    return np.einsum("nij,npj->npi", inverse, shifted).astype(np.float32)

