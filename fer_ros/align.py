@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fer_ros.types import CROP_SIZE_PX, AlignedFaces
 
 TEMPLATE_XY: NDArray[np.float32] = np.array(
-    [(37.0, 42.0), (75.0, 42.0), (56.0, 63.7), (40.2, 86.0), (71.8, 86.0)], np.float32
+    [(38.0, 40.0), (74.0, 40.0), (56.0, 60.5), (41.0, 81.5), (71.0, 81.5)], np.float32
 )
 """Where the five points stand in the crop, in pixels: eyes, nose tip, mouth corners."""
 
