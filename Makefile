@@ -1,0 +1,74 @@
+# One command per chore; each does its own set-up. Needs Python 3.10 to 3.12 and a C++ compiler.
+#
+#   make demo [CAMERA=0|video.mp4|folder/]   the whole road over real DDS, on made-up camera frames
+#   make test [ARGS="-k track"]              the test suite
+#   make lint                                style, types, spelling
+#   make clean, make distclean               products; products and .venv
+
+PYTHON ?= python3
+CAMERA ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+
+# .venv brings its own ROS 2: one that is sourced in this shell would be mixed with it.
+unexport PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION
+unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+export ROS_LOG_DIR ?= $(CURDIR)/out/ros_log
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+REQUIREMENTS := $(addprefix requirements/,ros.txt run.txt train.txt dev.txt detector.txt)
+INTERFACES := $(shell find interfaces -type f)
+PACKAGE := setup.py setup.cfg package.xml
+
+.PHONY: all setup demo test lint clean distclean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+all: setup
+
+setup: $(STAMPS)/package
+
+demo: setup
+	$(BIN)/python -m fer_ros.ros.demo --out out/demo $(if $(CAMERA),--camera "$(CAMERA)")
+
+test: setup
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+clean:
+	rm -rf build install log out *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(0 if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, found %d.%d: " \
+	  "name another one, as in: make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	mkdir -p $(STAMPS)
+	touch $@
+
+# One pip call, so that the pins hold each other; the detector alone comes without dependencies.
+$(STAMPS)/requirements: $(REQUIREMENTS) | $(STAMPS)/venv
+	$(BIN)/pip install --quiet $(addprefix -r ,$(filter-out %/detector.txt,$(REQUIREMENTS)))
+	$(BIN)/pip install --quiet --no-deps -r requirements/detector.txt
+	touch $@
+
+$(STAMPS)/interfaces: $(INTERFACES) $(STAMPS)/requirements
+	interfaces/build.sh $(VENV)
+	touch $@
+
+$(STAMPS)/package: $(PACKAGE) $(STAMPS)/interfaces
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
