@@ -1,1 +1,40 @@
-"""Facial emotions for robots: a ROS-free library around a two-stream network."""
+"""Facial emotions for robots: a ROS-free library around a two-stream network.
+
+``EmotionPipeline()(Frame(image_rgb, stamp_s)).faces`` is the shortest way from a picture to the
+emotion that each of its faces shows.
+"""
+
+from typing import Any
+
+from fer_ros.config import PipelineConfig
+from fer_ros.labels import EMOTIONS
+from fer_ros.pipeline import EmotionPipeline
+from fer_ros.types import (
+    AlignedFaces,
+    FaceBoxes,
+    FaceEmotion,
+    Frame,
+    FrameEmotions,
+    TrackedFace,
+)
+
+__all__ = [
+    "EMOTIONS",
+    "AlignedFaces",
+    "EmotionPipeline",
+    "FaceBoxes",
+    "FaceEmotion",
+    "Frame",
+    "FrameEmotions",
+    "PipelineConfig",
+    "TrackedFace",
+    "load_model",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load_model":  # torch takes seconds to import: only for those who ask for a network
+        from fer_ros.model.checkpoint import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

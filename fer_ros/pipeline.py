@@ -1,0 +1,120 @@
+"""The whole road: one frame in, the emotion of every face out."""
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.align import align, to_frame
+from fer_ros.config import PipelineConfig
+from fer_ros.detect import FaceDetector, make_detector
+from fer_ros.labels import EMOTIONS
+from fer_ros.quality import why_unusable
+from fer_ros.smooth import Smoother
+from fer_ros.track import Tracker
+from fer_ros.types import AlignedFaces, FaceEmotion, Frame, FrameEmotions, TrackedFace
+
+if TYPE_CHECKING:
+    from fer_ros.classify import Classifier
+
+
+class EmotionPipeline:
+    """Reads the faces of one camera, frame by frame.
+
+    Without ``classifier`` and ``detector`` it makes those that ``config`` names. Raises ModelError
+    or DetectorError, both ValueErrors of one line, when their models cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: PipelineConfig = PipelineConfig(),  # noqa: B008  (it is frozen)
+        detector: FaceDetector | None = None,
+        classifier: "Classifier | None" = None,
+    ) -> None:
+        if classifier is None:
+            from fer_ros.classify import (
+                Classifier,
+            )  # brings torch: not for those who pass their own
+
+            classifier = Classifier(config.classifier)
+        self.config = config
+        self.classifier = classifier
+        self._detector = detector or make_detector(config.detector, config.classifier.threads)
+        self._tracker = Tracker(config.tracker)
+        self._smoother = Smoother(config.smoother)
+
+    def reset(self) -> None:
+        """Forgets all faces: the next frame is of another place or time."""
+        self._tracker.reset()
+        self._smoother.reset()
+
+    def __call__(self, frame: Frame) -> FrameEmotions:
+        """The faces of ``frame``, best detection score first; all go through the network at once.
+
+        ``latency_ms`` has detect, track, align, classify and smooth, whether or not a face is
+        there. A face that cannot be read leaves its smoothed emotion as it was.
+        """
+        clock = _Clock()
+        boxes = self._detector.detect(frame.image_rgb)
+        clock.lap("detect")
+        tracked = self._tracker.update(boxes, frame.stamp_s)
+        clock.lap("track")
+        aligned = align(frame.image_rgb, _points(tracked))
+        clock.lap("align")
+        points_xy, probabilities = self._classify(aligned)
+        clock.lap("classify")
+        faces = [
+            self._read(face, points, raw, frame.stamp_s)
+            for face, points, raw in zip(tracked, points_xy, probabilities, strict=True)
+        ]
+        self._smoother.forget_older(frame.stamp_s)
+        clock.lap("smooth")
+        return FrameEmotions(frame.stamp_s, faces, clock.laps_ms)
+
+    def _classify(self, aligned: AlignedFaces) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Landmarks (N, 68, 2) in frame pixels and probabilities (N, 8)."""
+        if len(aligned) == 0:
+            return np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
+        crop_points_xy, probabilities = self.classifier.classify(aligned.crops_rgb)
+        return to_frame(crop_points_xy, aligned.frame_to_crop), probabilities
+
+    def _read(
+        self,
+        face: TrackedFace,
+        points_xy: NDArray[np.float32],
+        raw: NDArray[np.float32],
+        stamp_s: float,
+    ) -> FaceEmotion:
+        smoothed, emotion = raw, None
+        why = why_unusable(face, points_xy, self.config.quality)
+        if not why:
+            smoothed, emotion = self._smoother.update(face.id, stamp_s, raw)
+        return FaceEmotion(
+            id=face.id,
+            box_xyxy=face.box_xyxy,
+            score=face.score,
+            points_xy=points_xy,
+            probabilities=smoothed,
+            raw_probabilities=raw,
+            emotion=emotion,
+            usable=not why,
+            why=why,
+        )
+
+
+class _Clock:
+    """Wall-clock milliseconds from lap to lap."""
+
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self._since = perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = perf_counter()
+        self.laps_ms[stage] = (now - self._since) * 1000
+        self._since = now
+
+
+def _points(faces: list[TrackedFace]) -> NDArray[np.float32]:
+    return np.array([face.points_xy for face in faces], np.float32).reshape(-1, 5, 2)

@@ -1,0 +1,43 @@
+"""Is this face good enough to be read, and if not, why."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.config import QualityConfig
+from fer_ros.types import TrackedFace
+
+_EYE_CORNERS, _NOSE_TIP = (36, 45), 30  # iBUG-68
+_NOSE_DEPTH = 0.9  # nose tip before the outer eye corners, over half their distance, when frontal
+
+
+def why_unusable(face: TrackedFace, points_xy: NDArray[np.float32], config: QualityConfig) -> str:
+    """The first reason against reading the face, with what was found and needed; "" is usable.
+
+    ``points_xy``: its 68 landmarks (68, 2), in pixels of the frame or of the crop.
+    """
+    size_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
+    if size_px < config.min_size_px:
+        return f"too small: {size_px:.0f} px, need {config.min_size_px:.0f}"
+    if face.score < config.min_score:
+        return f"unsure detection: score {face.score:.2f}, need {config.min_score:.2f}"
+    if not np.isfinite(points_xy).all():
+        return "no landmarks: the network gave no finite points"
+    turn_deg = abs(yaw_deg(points_xy))
+    if turn_deg > config.max_yaw_deg:
+        return f"turned away: {turn_deg:.0f} degrees, at most {config.max_yaw_deg:.0f}"
+    return ""
+
+
+def yaw_deg(points_xy: NDArray[np.float32]) -> float:
+    """Turn of the head in degrees, positive towards the right of the picture, in -90..90.
+
+    Seen from above, the nose tip stands before the middle between the outer eye corners. A turn by
+    ``a`` moves it sideways by ``depth * sin(a)`` along the line of the eyes and shortens the half
+    distance of the corners to ``half * cos(a)``. Their ratio is ``depth / half * tan(a)``, whatever
+    the size and roll of the face; ``depth / half`` is taken as that of an average face.
+    """
+    left, right = points_xy[list(_EYE_CORNERS)].astype(np.float64)
+    across = right - left
+    middle_to_nose = points_xy[_NOSE_TIP] - (left + right) / 2
+    half_sq = float(across @ across) / 2  # half the distance, times the distance
+    return float(np.degrees(np.arctan2(middle_to_nose @ across, _NOSE_DEPTH * half_sq)))

@@ -1,0 +1,62 @@
+"""What several tests share."""
+
+import os
+
+# Before torch and ONNX Runtime start: tests share the machine with each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import skimage.data
+
+from fer_ros.labels import EMOTIONS
+
+
+class FakeClassifier:
+    """Stands in for the network: keeps the crops it saw and answers with what it was given.
+
+    ``points_xy`` (68, 2) in crop pixels, ``probabilities`` (8,); the same for every face.
+    """
+
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+        self.probabilities = np.full(len(EMOTIONS), 0.02, np.float32)
+        self.probabilities[EMOTIONS.index("happiness")] = 0.86
+        self.points_xy = frontal_points()
+
+    def classify(self, crops_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.seen.append(crops_rgb)
+        count = len(crops_rgb)
+        return np.tile(self.points_xy, (count, 1, 1)), np.tile(self.probabilities, (count, 1))
+
+
+def frontal_points() -> np.ndarray:
+    """68 points (68, 2) of a frontal, symmetric face in crop pixels, as the template wants it."""
+    x, y = np.full(68, 56.0), np.full(68, 60.0)
+    turn = np.linspace(0, np.pi, 17)
+    x[:17], y[:17] = 56 - 46 * np.cos(turn), 45 + 60 * np.sin(turn)
+    x[17:27], y[17:27] = np.r_[np.linspace(22, 48, 5), np.linspace(64, 90, 5)], 30
+    x[27:31], y[27:31] = 56, np.linspace(42, 60.5, 4)
+    x[31:36], y[31:36] = np.linspace(47, 65, 5), 66
+    eye = np.array([(-9, 0), (-4, -3), (4, -3), (9, 0), (4, 3), (-4, 3)])
+    x[36:42], y[36:42] = (eye + np.array([38, 40])).T
+    x[42:48], y[42:48] = (eye + np.array([74, 40])).T
+    around = np.arange(12) * 2 * np.pi / 12
+    x[48:60], y[48:60] = 56 - 15 * np.cos(around), 81.5 - 6 * np.sin(around)
+    x[60:68], y[60:68] = 56 - 10 * np.cos(around[:8] * 1.5), 81.5 - 2 * np.sin(around[:8] * 1.5)
+    return np.stack([x, y], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def fake_classifier() -> FakeClassifier:
+    return FakeClassifier()
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """The portrait (512, 512, 3) of astronaut Eileen Collins, RGB, public domain; read-only."""
+    portrait = skimage.data.astronaut()
+    portrait.setflags(write=False)
+    return portrait
