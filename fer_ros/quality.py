@@ -7,7 +7,6 @@ from fer_ros.config import QualityConfig
 from fer_ros.types import TrackedFace
 
 _EYE_CORNERS, _NOSE_TIP = (36, 45), 30  # iBUG-68
-_NOSE_DEPTH = 0.9  # nose tip before the outer eye corners, over half their distance, when frontal
 
 
 def why_unusable(face: TrackedFace, points_xy: NDArray[np.float32], config: QualityConfig) -> str:
@@ -31,13 +30,13 @@ def why_unusable(face: TrackedFace, points_xy: NDArray[np.float32], config: Qual
 def yaw_deg(points_xy: NDArray[np.float32]) -> float:
     """Turn of the head in degrees, positive towards the right of the picture, in -90..90.
 
-    Seen from above, the nose tip stands before the middle between the outer eye corners. A turn by
-    ``a`` moves it sideways by ``depth * sin(a)`` along the line of the eyes and shortens the half
-    distance of the corners to ``half * cos(a)``. Their ratio is ``depth / half * tan(a)``, whatever
-    the size and roll of the face; ``depth / half`` is taken as that of an average face.
+    Seen from above, the nose tip stands before the middle between the outer eye corners, on an
+    average face about as far as each corner is from that middle. A turn by ``a`` moves the tip
+    sideways by ``depth * sin(a)`` along the line of the eyes and shortens the half distance of the
+    corners to ``half * cos(a)``; with ``depth = half`` their ratio is ``tan(a)``, whatever the size
+    and the roll of the face.
     """
     left, right = points_xy[list(_EYE_CORNERS)].astype(np.float64)
     across = right - left
     middle_to_nose = points_xy[_NOSE_TIP] - (left + right) / 2
-    half_sq = float(across @ across) / 2  # half the distance, times the distance
-    return float(np.degrees(np.arctan2(middle_to_nose @ across, _NOSE_DEPTH * half_sq)))
+    return float(np.degrees(np.arctan2(middle_to_nose @ across, across @ across / 2)))

@@ -1,0 +1,65 @@
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from fer_ros.config import (
+    ClassifierConfig,
+    DetectorConfig,
+    PipelineConfig,
+    QualityConfig,
+    SmootherConfig,
+    TrackerConfig,
+    from_dict,
+)
+
+STAGES = (DetectorConfig, TrackerConfig, SmootherConfig, QualityConfig, ClassifierConfig)
+
+
+@pytest.mark.parametrize("stage", [*STAGES, PipelineConfig])
+def test_nothing_given_gives_the_defaults(stage):
+    assert from_dict(stage, {}) == stage()
+
+
+def test_nested_values_override_and_the_rest_stays():
+    config = from_dict(PipelineConfig, {"tracker": {"min_hits": 3}, "detector": {}})
+    assert config == PipelineConfig(tracker=TrackerConfig(min_hits=3))
+
+
+def test_a_whole_number_does_for_a_real_one():
+    value = from_dict(QualityConfig, {"min_size_px": 30}).min_size_px
+    assert (value, type(value)) == (30.0, float)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (None, "config: expected a mapping, got NoneType"),
+        ({"traker": {}}, "config: unknown key 'traker'; did you mean 'tracker'?"),
+        ({"tracker": None}, "config.tracker: expected a mapping, got NoneType"),
+        ({"tracker": {"zzz": 1}}, "config.tracker: unknown key 'zzz'; known: min_overlap"),
+        ({"tracker": {"min_hits": 0}}, "config.tracker.min_hits: expected 1 to 100, got 0"),
+        ({"tracker": {"min_hits": 1.5}}, "config.tracker.min_hits: expected int, got 1.5"),
+        ({"tracker": {"min_hits": True}}, "config.tracker.min_hits: expected int, got True"),
+        ({"detector": {"min_score": "0.5"}}, "config.detector.min_score: expected float"),
+        ({"detector": {"min_score": float("nan")}}, "config.detector.min_score: expected 0.0 to"),
+        ({"classifier": {"model": 3}}, "config.classifier.model: expected str, got 3"),
+    ],
+)
+def test_bad_settings_are_named(values, says):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        from_dict(PipelineConfig, values)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_setting_is_described_and_numbers_have_a_range(stage):
+    for item in fields(stage):
+        assert item.metadata["about"]
+        if isinstance(item.default, int | float):
+            assert item.metadata["low"] <= item.default <= item.metadata["high"]
+
+
+def test_settings_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        TrackerConfig().min_hits = 3
