@@ -19,7 +19,11 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 export ROS_LOG_DIR ?= $(CURDIR)/out/ros_log
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-REQUIREMENTS := $(addprefix requirements/,ros.txt run.txt train.txt dev.txt detector.txt)
+# Of all its messages, pip shows the errors only.
+PIP_INSTALL := $(BIN)/python -m pip install -qq
+
+REQUIREMENTS := $(addprefix requirements/,ros.txt torch.txt run.txt train.txt dev.txt)
+DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
@@ -55,14 +59,15 @@ $(STAMPS)/venv:
 	  sys.exit(0 if (3, 10) <= v <= (3, 12) else "Python 3.10 to 3.12 is needed, found %d.%d: " \
 	  "name another one, as in: make PYTHON=python3.11 $(MAKECMDGOALS)" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(PIP_INSTALL) --upgrade pip
 	mkdir -p $(STAMPS)
 	touch $@
 
 # One pip call, so that the pins hold each other; the detector alone comes without dependencies.
-$(STAMPS)/requirements: $(REQUIREMENTS) | $(STAMPS)/venv
-	$(BIN)/pip install --quiet $(addprefix -r ,$(filter-out %/detector.txt,$(REQUIREMENTS)))
-	$(BIN)/pip install --quiet --no-deps -r requirements/detector.txt
+$(STAMPS)/requirements: $(REQUIREMENTS) $(DETECTOR) | $(STAMPS)/venv
+	@echo "Installing requirements/ into $(VENV): 5 GB and some minutes, when nothing is there yet."
+	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS))
+	$(PIP_INSTALL) --no-deps -r $(DETECTOR)
 	touch $@
 
 $(STAMPS)/interfaces: $(INTERFACES) $(STAMPS)/requirements
@@ -70,5 +75,5 @@ $(STAMPS)/interfaces: $(INTERFACES) $(STAMPS)/requirements
 	touch $@
 
 $(STAMPS)/package: $(PACKAGE) $(STAMPS)/interfaces
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@

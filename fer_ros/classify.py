@@ -1,0 +1,38 @@
+"""All crops of a frame, in one batch, to 68 points and 8 probabilities."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.backends import TorchBackend
+from fer_ros.config import ClassifierConfig
+from fer_ros.labels import EMOTIONS
+from fer_ros.types import CROP_SIZE_PX
+from fer_ros.weights import find_model, read_card
+
+
+class Classifier:
+    """A verified model on its device.
+
+    ``card`` says which model it is, ``device`` where it runs. Raises ModelError, one line, when
+    the model cannot be used.
+    """
+
+    def __init__(self, config: ClassifierConfig = ClassifierConfig()) -> None:  # noqa: B008  (frozen)
+        self.card = read_card(find_model(config.model))
+        self._backend = TorchBackend(self.card, config.device, config.threads)
+        self.device = self._backend.device
+
+    def classify(
+        self, crops_rgb: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Points (N, 68, 2) in crop pixels and probabilities (N, 8), in the order of EMOTIONS.
+
+        ``crops_rgb``: (N, 112, 112, 3) of ``align``; N may be 0.
+        """
+        if len(crops_rgb) == 0:
+            return np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
+        return self._backend.run(crops_rgb)
+
+    def warm_up(self) -> None:
+        """Pays the costs of the first call, so that no frame has to."""
+        self.classify(np.zeros((1, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))

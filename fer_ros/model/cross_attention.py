@@ -1,0 +1,109 @@
+"""Window cross-attention: landmarks ask, the image answers.
+
+The attention of POSTER++ (Mao et al., 2023, section 3.2) with two things that it lacks: real
+windows where the map is larger than one (Liu et al., Swin Transformer, 2021, section 3.2), and a
+learned projection of the landmark map to queries.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from timm.layers import DropPath, LayerScale, Mlp, trunc_normal_
+from torch import Tensor, nn
+
+WINDOW = 7
+
+
+def partition(maps: Tensor, side: int = WINDOW) -> Tensor:
+    """Cuts maps (B, H, W, C) into windows (B * H/side * W/side, side * side, C), row by row."""
+    batch, height, width, channels = maps.shape
+    cut = maps.view(batch, height // side, side, width // side, side, channels)
+    return cut.permute(0, 1, 3, 2, 4, 5).reshape(-1, side * side, channels)
+
+
+def reverse(windows: Tensor, height: int, width: int, side: int = WINDOW) -> Tensor:
+    """Inverse of ``partition``: maps (B, height, width, C)."""
+    channels = windows.shape[-1]
+    cut = windows.view(-1, height // side, width // side, side, side, channels)
+    return cut.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
+
+
+def relative_index(side: int = WINDOW) -> Tensor:
+    """For each pair of places in a window (side^2, side^2), the row of its offset's bias."""
+    places = torch.stack(torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    flat = places.flatten(1)  # (2, side^2)
+    offset = flat[:, :, None] - flat[:, None, :] + side - 1
+    return offset[0] * (2 * side - 1) + offset[1]
+
+
+class WindowCrossAttention(nn.Module):
+    """Multi-head attention inside windows of 7x7, with a relative position bias."""
+
+    index: Tensor
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.keys_values = nn.Linear(dim, 2 * dim)
+        self.project = nn.Linear(dim, dim)
+        self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
+        self.register_buffer("index", relative_index(), persistent=False)
+        trunc_normal_(self.bias, std=0.02)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (N, heads, 49, dim / heads)
+
+    def _position_bias(self) -> Tensor:
+        return self.bias[self.index].permute(2, 0, 1)  # (heads, 49, 49)
+
+    def forward(self, queries: Tensor, image: Tensor) -> Tensor:
+        """Queries and image windows (N, 49, dim) to attended windows (N, 49, dim)."""
+        keys, values = self.keys_values(image).chunk(2, dim=-1)
+        parts = (self._split(queries), self._split(keys), self._split(values))
+        out = F.scaled_dot_product_attention(*parts, attn_mask=self._position_bias())
+        return self.project(out.transpose(-3, -2).flatten(-2))
+
+    def weights(self, queries: Tensor, image: Tensor) -> Tensor:
+        """The attention itself (N, heads, 49, 49): rows are queries and add up to 1."""
+        keys = self._split(self.keys_values(image).chunk(2, dim=-1)[0])
+        split = self._split(queries)
+        scores = split @ keys.transpose(-2, -1) * split.shape[-1] ** -0.5
+        return (scores + self._position_bias()).softmax(dim=-1)
+
+
+class CrossAttentionBlock(nn.Module):
+    """One scale: attention of the image to the landmarks, then an MLP, both residual."""
+
+    def __init__(
+        self, dim: int, heads: int, landmark_dim: int | None, drop_path: float = 0.0
+    ) -> None:
+        """``landmark_dim`` None: the queries come from the image itself."""
+        super().__init__()
+        self.query = nn.Linear(landmark_dim or dim, dim)
+        self.query_norm = nn.LayerNorm(dim)
+        self.image_norm = nn.LayerNorm(dim)
+        self.attention = WindowCrossAttention(dim, heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, 4 * dim)
+        self.attention_scale = LayerScale(dim, 0.1)
+        self.mlp_scale = LayerScale(dim, 0.1)
+        self.drop_path = DropPath(drop_path)
+        self.from_landmarks = landmark_dim is not None
+
+    def _windows(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        queries = self.query_norm(self.query(landmarks if self.from_landmarks else image))
+        return partition(queries), partition(self.image_norm(image))
+
+    def forward(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        """Maps (B, H, W, dim) and (B, H, W, landmark_dim) to (B, H, W, dim); sides are 7 * n."""
+        height, width = image.shape[1:3]
+        attended = self.attention(*self._windows(image, landmarks))
+        attended = reverse(attended, height, width)
+        image = image + self.drop_path(self.attention_scale(attended))
+        return image + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(image))))
+
+    def attention_map(self, image: Tensor, landmarks: Tensor) -> Tensor:
+        """How much each place of the image is looked at (B, H, W): mean over heads and queries."""
+        height, width = image.shape[1:3]
+        weights = self.attention.weights(*self._windows(image, landmarks))
+        looked_at = weights.mean(dim=(1, 2))[..., None] * WINDOW**2  # (N, 49, 1), 1 on average
+        return reverse(looked_at, height, width)[..., 0]

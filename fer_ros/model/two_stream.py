@@ -1,0 +1,155 @@
+"""The Two-Stream network: landmarks ask the image, at three scales, which emotion a face shows.
+
+Da Re, "Attention mechanism and Visual Transformer models for Facial Emotion Recognition in natural
+settings", after POSTER++ (Mao et al., 2023). A frozen MobileFaceNet gives the 68 landmarks and the
+maps that ask, an image stream the maps that answer; a small ViT joins the scales.
+"""
+
+from itertools import pairwise
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from timm.layers import trunc_normal_
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from fer_ros.labels import EMOTIONS
+from fer_ros.model.cross_attention import CrossAttentionBlock
+from fer_ros.model.image_stream import IMAGE_STREAMS, SCALES
+from fer_ros.model.mobilefacenet import MobileFaceNet
+from fer_ros.model.network import FaceOutput
+from fer_ros.types import CROP_SIZE_PX
+
+TOKENS_PER_SCALE = SCALES[-1] ** 2
+
+
+def _down(inputs: int, outputs: int) -> nn.Sequential:
+    """Halves the sides of a map."""
+    conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.GELU())
+
+
+class Tokens(nn.Module):
+    """A map of any of the three scales to 49 tokens."""
+
+    def __init__(self, inputs: int, outputs: int, halvings: int) -> None:
+        super().__init__()
+        widths = [inputs * 2**step for step in range(halvings)] + [outputs]
+        steps: list[nn.Module] = [_down(*pair) for pair in pairwise(widths)]
+        self.steps = nn.Sequential(*(steps or [nn.Conv2d(inputs, outputs, 1)]))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, H, W, inputs) to (B, 49, outputs)."""
+        return self.steps(maps.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+
+
+class FusionTransformer(nn.Module):
+    """Tokens of all scales and a class token to logits (POSTER++, section 3.3)."""
+
+    def __init__(
+        self, tokens: int, dim: int, depth: int, heads: int, classes: int, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.position = nn.Parameter(torch.zeros(1, tokens + 1, dim))
+        self.blocks = nn.Sequential(
+            *(Block(dim, heads, qkv_bias=True, drop_path=drop_path) for _ in range(depth))
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.Sigmoid())
+        self.head = nn.Linear(dim, classes)
+        for weight in (self.cls_token, self.position, self.head.weight):
+            trunc_normal_(weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, tokens, dim) to logits (B, classes)."""
+        cls = self.cls_token.expand(len(tokens), -1, -1)
+        x = self.blocks(torch.cat([cls, tokens], dim=1) + self.position)
+        summary = self.norm(x[:, 0])
+        return self.head(summary * self.gate(summary))
+
+
+class TwoStream(nn.Module):
+    """Points and logits of aligned faces from one call.
+
+    ``image`` names an image stream, ``dims`` are the widths of the three scales. Without
+    ``landmark_queries`` the image asks itself: the thesis's ablation, and the logits no longer
+    depend on the landmark stream, which still gives the points.
+    """
+
+    def __init__(
+        self,
+        image: str = "efficientnet_lite0",
+        dims: tuple[int, int, int] = (64, 128, 256),
+        head_dim: int = 32,
+        fusion_dim: int = 384,
+        fusion_depth: int = 2,
+        drop_path: float = 0.1,
+        landmark_queries: bool = True,
+        classes: int = len(EMOTIONS),
+    ) -> None:
+        super().__init__()
+        self.landmarks = MobileFaceNet().requires_grad_(False)
+        self.image = IMAGE_STREAMS[image]()
+        self.enter = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), nn.BatchNorm2d(dim))
+            for channels, dim in zip(self.image.channels, dims, strict=True)
+        )
+        asking = MobileFaceNet.map_channels if landmark_queries else (None,) * len(SCALES)
+        self.cross = nn.ModuleList(
+            CrossAttentionBlock(dim, dim // head_dim, ask, drop_path)
+            for dim, ask in zip(dims, asking, strict=True)
+        )
+        self.tokens = nn.ModuleList(
+            Tokens(dim, fusion_dim, halvings) for dim, halvings in zip(dims, (2, 1, 0), strict=True)
+        )
+        self.fusion = FusionTransformer(
+            len(SCALES) * TOKENS_PER_SCALE,
+            fusion_dim,
+            fusion_depth,
+            fusion_dim // head_dim,
+            classes,
+            drop_path,
+        )
+
+    @property
+    def side_px(self) -> int:
+        """Side of the pictures that the image stream wants."""
+        return self.image.side_px
+
+    def train(self, mode: bool = True) -> "TwoStream":
+        """The landmark stream is frozen, its batch statistics too."""
+        super().train(mode)
+        self.landmarks.eval()
+        return self
+
+    def _streams(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Image maps and landmark maps (B, H, W, C) of the three scales, points (B, 68, 2)."""
+        face = x
+        if x.shape[-1] != CROP_SIZE_PX:
+            face = F.interpolate(x, size=(CROP_SIZE_PX, CROP_SIZE_PX), mode="bilinear")
+        with torch.no_grad():
+            asking = self.landmarks.features(face)
+            points = self.landmarks.points(asking[-1])
+        images = [enter(each) for enter, each in zip(self.enter, self.image(x), strict=True)]
+        last = [[each.permute(0, 2, 3, 1) for each in maps] for maps in (images, asking)]
+        return last[0], last[1], points
+
+    def forward(self, x: Tensor) -> FaceOutput:
+        """Normalised pictures (B, 3, side_px, side_px) to points and logits."""
+        images, asking, points = self._streams(x)
+        tokens = [
+            to_tokens(cross(image, ask))
+            for to_tokens, cross, image, ask in zip(
+                self.tokens, self.cross, images, asking, strict=True
+            )
+        ]
+        return FaceOutput(self.fusion(torch.cat(tokens, dim=1)), points)
+
+    def attention_maps(self, x: Tensor) -> list[Tensor]:
+        """Where the landmarks look, 1 on average: (B, 28, 28), (B, 14, 14), (B, 7, 7)."""
+        images, asking, _ = self._streams(x)
+        blocks = cast(list[CrossAttentionBlock], self.cross)
+        scales = zip(blocks, images, asking, strict=True)
+        return [cross.attention_map(image, ask) for cross, image, ask in scales]
