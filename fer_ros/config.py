@@ -122,7 +122,8 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise ValueError(f"{where}: unknown key {key!r}; {hint}")
         kind: Any = known[key].default_factory  # the class itself where settings nest
-        arguments[key] = from_dict(kind, value, f"{where}.{key}") if is_dataclass(kind) else value
+        nested = is_dataclass(kind)
+        arguments[key] = from_dict(kind, value, f"{where}.{key}") if nested else value
     try:
         return cls(**arguments)
     except ValueError as error:

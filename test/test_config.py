@@ -46,7 +46,7 @@ def test_a_whole_number_does_for_a_real_one():
     ],
 )
 def test_bad_settings_are_named(values, says):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         from_dict(PipelineConfig, values)
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,177 @@
+"""ROS parameters made of the settings dataclasses, which keep all defaults, texts and ranges.
+
+A nested field becomes a dotted name, as in ``detector.min_score``. Values are checked by the
+dataclasses and by nothing else, when they are read: a value of the wrong type or out of its range
+is an error of one line then, and no exception in the constructor of the node.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
+from rclpy.exceptions import InvalidParameterValueException
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, QoSReliabilityPolicy
+
+from fer_ros.config import Checked, from_dict, setting
+
+T = TypeVar("T")
+
+TRANSPORTS = ("raw", "compressed")
+IMAGE_QOS = {
+    "sensor_data": QoSReliabilityPolicy.BEST_EFFORT,
+    "reliable": QoSReliabilityPolicy.RELIABLE,
+}
+_OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raises ValueError when ``value`` is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}: expected {' or '.join(choices)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class NodeConfig(Checked):
+    """How the emotion node gets its images and what else it does."""
+
+    image_transport: str = setting("raw", "raw: topic 'image'; compressed: 'image/compressed'")
+    image_qos: str = setting(
+        "sensor_data",
+        "sensor_data takes images from every publisher; reliable gets lost parts again",
+    )
+    image_timeout_s: float = setting(
+        5.0, "a warning tells why, when no image came for so long; 0: none", 0.0, 3600.0
+    )
+    autostart: bool = setting(True, "the node configures and activates itself")
+    log_path: str = field(
+        default="",
+        metadata={
+            "about": "results are appended to this file as JSON lines, no pictures; empty: none",
+            "read_only": True,  # nobody on the network can make a robot take notes of people
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("image_transport", self.image_transport, TRANSPORTS)
+        check_choice("image_qos", self.image_qos, tuple(IMAGE_QOS))
+
+
+def image_qos(name: str, depth: int = 1) -> QoSProfile:
+    """The profile that the parameter ``image_qos`` calls by this name."""
+    return QoSProfile(depth=depth, reliability=IMAGE_QOS[name])
+
+
+class Parameters:
+    """The parameters of one node.
+
+    The node must be made with ``automatically_declare_parameters_from_overrides``: that shows the
+    parameters which somebody set and nobody knows. While ``locked`` is True none can be changed.
+    """
+
+    def __init__(self, node: Node, *kinds: type) -> None:
+        self._node = node
+        self._fields = {name: item for kind in kinds for name, item in _flat(kind)}
+        self._kinds = {name: kind for kind in kinds for name, _ in _flat(kind)}
+        self.locked = False
+        self._drop_unknown()
+        for name, item in self._fields.items():
+            self._declare(name, item)
+        node.add_on_set_parameters_callback(self._check)
+
+    def read(self, kind: type[T]) -> T:
+        """The settings as they are now. Raises ValueError that names the parameter."""
+        values = {name: self._node.get_parameter(name).value for name, _ in _flat(kind)}
+        return self._build(kind, values)
+
+    def _build(self, kind: type[T], values: dict[str, Any]) -> T:
+        try:
+            return from_dict(kind, _nest({n: self._plain(n, v) for n, v in values.items()}), "")
+        except ValueError as error:
+            raise ValueError(f"parameter {str(error).lstrip('.')}") from None
+
+    def _plain(self, name: str, value: Any) -> Any:
+        """On a command line a text such as ``source:=0`` looks like a number."""
+        is_text = isinstance(self._fields[name].default, str)
+        return str(value) if is_text and type(value) is int else value
+
+    def _declare(self, name: str, item: Field) -> None:
+        descriptor = _descriptor(item)
+        if not self._node.has_parameter(name):
+            self._node.declare_parameter(name, item.default, descriptor)
+            return
+        with suppress(InvalidParameterValueException):  # read() says it better
+            self._node.set_descriptor(name, descriptor)
+
+    def _drop_unknown(self) -> None:
+        given = self._node.get_parameters_by_prefix("")
+        for name in given:
+            if name in self._fields or name.startswith(_OF_EVERY_NODE):
+                continue
+            close = get_close_matches(name, self._fields, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self._fields)}"
+            self._node.get_logger().warning(f"unknown parameter {name!r} is ignored; {hint}")
+            self._node.undeclare_parameter(name)
+
+    def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        ours = {item.name: item.value for item in parameters if item.name in self._fields}
+        reason = ""
+        if ours and self.locked:
+            reason = f"{', '.join(ours)}: can be set while the node is unconfigured; clean it up"
+        for name, value in ours.items():
+            reason = reason or self._why_not(name, value)
+        return SetParametersResult(successful=not reason, reason=reason)
+
+    def _why_not(self, name: str, value: Any) -> str:
+        try:
+            self._build(self._kinds[name], {name: value})
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
+def _flat(kind: Any, prefix: str = "") -> Iterator[tuple[str, Field]]:
+    """Dotted names and fields of a settings dataclass and of those nested in it."""
+    for item in fields(kind):
+        if is_dataclass(item.default_factory):
+            yield from _flat(item.default_factory, f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, item
+
+
+def _nest(values: dict[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``."""
+    nested: dict[str, Any] = {}
+    for name, value in values.items():
+        *path, last = name.split(".")
+        inner = nested
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = value
+    return nested
+
+
+def _descriptor(item: Field) -> ParameterDescriptor:
+    about = item.metadata
+    descriptor = ParameterDescriptor(
+        description=about["about"],
+        read_only=about.get("read_only", False),
+        dynamic_typing=True,  # the dataclass checks: it also takes 1 for 1.0
+    )
+    low, high = about.get("low"), about.get("high")
+    if low is not None and isinstance(item.default, int):
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+    elif low is not None:
+        span = FloatingPointRange(from_value=float(low), to_value=float(high))
+        descriptor.floating_point_range = [span]
+    return descriptor

@@ -1,0 +1,62 @@
+"""Crops to points and probabilities with real networks."""
+
+import numpy as np
+import pytest
+import torch
+
+from fer_ros.backends import choose_device
+from fer_ros.classify import Classifier
+from fer_ros.config import ClassifierConfig
+from fer_ros.model import build_model
+from fer_ros.model.checkpoint import save_model
+from fer_ros.model.network import FaceNetwork
+from fer_ros.weights import InputSpec, ModelError
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory) -> Classifier:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "fresh"
+    save_model(
+        FaceNetwork(build_model("two_stream_small"), InputSpec()), folder, "two_stream_small"
+    )
+    return Classifier(ClassifierConfig(model=str(folder), device="cpu"))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_shapes_whatever_the_number_of_faces(classifier, count):
+    crops = np.random.default_rng(0).integers(0, 256, (count, 112, 112, 3), np.uint8)
+    points_xy, probabilities = classifier.classify(crops)
+    assert (points_xy.shape, probabilities.shape) == ((count, 68, 2), (count, 8))
+    assert points_xy.dtype == probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_read_only_crops_are_fine(classifier):
+    crops = np.zeros((1, 112, 112, 3), np.uint8)
+    crops.setflags(write=False)
+    assert np.isfinite(classifier.classify(crops)[0]).all()
+
+
+def test_it_says_what_it_is(classifier):
+    classifier.warm_up()
+    assert classifier.device == "cpu"
+    assert classifier.card.name == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("", "expected auto"),
+        ("gpu", "expected auto"),
+        ("meta", "expected auto"),
+        ("cuda:99", "sees"),
+    ],
+)
+def test_wrong_devices_are_named(wanted, words):
+    with pytest.raises(ModelError, match=words):
+        choose_device(wanted)
+
+
+def test_auto_finds_a_device():
+    assert choose_device("auto") in {"cpu", "cuda"}

@@ -1,0 +1,109 @@
+"""Windows and their attention, against the definition written out in loops."""
+
+import math
+
+import pytest
+import torch
+
+from fer_ros.model.cross_attention import (
+    CrossAttentionBlock,
+    WindowCrossAttention,
+    partition,
+    relative_index,
+    reverse,
+)
+
+
+@pytest.mark.parametrize(
+    ("batch", "height", "width", "side"), [(0, 7, 7, 7), (1, 7, 7, 7), (2, 28, 14, 7), (3, 4, 6, 2)]
+)
+def test_reverse_undoes_partition(batch, height, width, side):
+    maps = torch.randn(batch, height, width, 5)
+    windows = partition(maps, side)
+    assert windows.shape == (batch * height * width // side**2, side**2, 5)
+    assert torch.equal(reverse(windows, height, width, side), maps)
+
+
+def test_a_window_holds_neighbours():
+    rows, columns = torch.meshgrid(torch.arange(14), torch.arange(14), indexing="ij")
+    windows = partition(torch.stack([rows, columns], dim=-1)[None])
+    assert windows[1, 0].tolist() == [0, 7]
+    assert windows[2, 8].tolist() == [8, 1]
+
+
+def test_relative_index_depends_on_the_offset_alone():
+    side = 3
+    index = relative_index(side)
+    offsets = {}
+    for a in range(side**2):
+        for b in range(side**2):
+            offset = (a // side - b // side, a % side - b % side)
+            offsets.setdefault(offset, set()).add(int(index[a, b]))
+    assert all(len(rows) == 1 for rows in offsets.values())
+    assert len({row for rows in offsets.values() for row in rows}) == (2 * side - 1) ** 2
+
+
+def by_the_book(attention, queries, image):
+    """Attention of one window, one head and one query at a time."""
+    places, dim = queries.shape[1:]
+    head_dim = dim // attention.heads
+    keys, values = attention.keys_values(image).chunk(2, dim=-1)
+    out, weights = (
+        torch.zeros_like(queries),
+        torch.zeros(len(queries), attention.heads, places, places),
+    )
+    for window in range(len(queries)):
+        for head in range(attention.heads):
+            part = slice(head * head_dim, (head + 1) * head_dim)
+            for i in range(places):
+                scores = torch.stack(
+                    [
+                        queries[window, i, part] @ keys[window, j, part] / math.sqrt(head_dim)
+                        + attention.bias[attention.index[i, j], head]
+                        for j in range(places)
+                    ]
+                )
+                weights[window, head, i] = scores.softmax(dim=0)
+                out[window, i, part] = weights[window, head, i] @ values[window, :, part]
+    return attention.project(out), weights
+
+
+@torch.no_grad()
+def test_attention_equals_the_definition():
+    torch.manual_seed(0)
+    attention = WindowCrossAttention(dim=8, heads=2)
+    queries, image = torch.randn(2, 2, 49, 8)
+    expected, weights = by_the_book(attention, queries, image)
+    torch.testing.assert_close(attention(queries, image), expected)
+    torch.testing.assert_close(attention.weights(queries, image), weights)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("landmark_dim", "depends"), [(None, False), (6, True)])
+def test_only_landmark_queries_depend_on_the_landmarks(landmark_dim, depends):
+    torch.manual_seed(0)
+    block = CrossAttentionBlock(8, 2, landmark_dim).eval()
+    image, landmarks = torch.randn(1, 14, 14, 8), torch.randn(1, 14, 14, 6)
+    same = torch.equal(block(image, landmarks), block(image, landmarks + 1))
+    assert same != depends
+
+
+@torch.no_grad()
+def test_attention_stays_inside_its_window():
+    torch.manual_seed(0)
+    block = CrossAttentionBlock(8, 2, 6).eval()
+    image, landmarks = torch.randn(1, 14, 14, 8), torch.randn(1, 14, 14, 6)
+    moved = image.clone()
+    moved[:, :7, :7] += torch.randn(7, 7, 8)
+    changed = (block(moved, landmarks) != block(image, landmarks)).any(dim=-1)[0]
+    assert changed[:7, :7].all()
+    assert not changed[7:].any()
+    assert not changed[:, 7:].any()
+
+
+@torch.no_grad()
+def test_attention_map_adds_up():
+    block = CrossAttentionBlock(8, 2, 6).eval()
+    looked_at = block.attention_map(torch.randn(3, 14, 14, 8), torch.randn(3, 14, 14, 6))
+    assert looked_at.shape == (3, 14, 14)
+    torch.testing.assert_close(looked_at.mean(dim=(1, 2)), torch.ones(3))

@@ -1,0 +1,157 @@
+"""Every network of MODELS keeps the same promises."""
+
+import pytest
+import torch
+from torch import nn
+
+from fer_ros.labels import EMOTIONS
+from fer_ros.model import MODELS, build_model
+from fer_ros.model.network import FaceInput, FaceNetwork, FaceOutput
+from fer_ros.weights import InputSpec
+
+TWO_STREAMS = [name for name in MODELS if name.startswith("two_stream")]
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def network(request) -> nn.Module:
+    torch.manual_seed(0)
+    return build_model(request.param)
+
+
+def side(network: nn.Module) -> int:
+    return getattr(network, "side_px", 112)
+
+
+def pictures(network: nn.Module, count: int) -> torch.Tensor:
+    return torch.randn(count, 3, side(network), side(network))
+
+
+def tensors(output) -> list[torch.Tensor]:
+    parts = output if isinstance(output, FaceOutput) else [output]
+    return [part for part in parts if part is not None]
+
+
+@torch.no_grad()
+def test_output_shapes_and_finite(network):
+    output = network.eval()(pictures(network, 2))
+    assert all(torch.isfinite(part).all() for part in tensors(output))
+    if isinstance(output, FaceOutput):
+        assert output.logits.shape == (2, len(EMOTIONS))
+    else:
+        assert output.shape == (2, 68, 2)
+
+
+@torch.no_grad()
+def test_batch_equals_singles_and_eval_is_deterministic(network):
+    batch = pictures(network, 3)
+    network.eval()
+    together = tensors(network(batch))
+    again = tensors(network(batch))
+    one_by_one = zip(*(tensors(network(each[None])) for each in batch), strict=True)
+    for part, same, singles in zip(together, again, one_by_one, strict=True):
+        assert torch.equal(part, same)
+        torch.testing.assert_close(part, torch.cat(singles), rtol=1e-4, atol=1e-4)
+
+
+def test_every_trainable_parameter_gets_a_gradient(network):
+    network.train()
+    outputs = tensors(network(pictures(network, 4)))
+    network.zero_grad()
+    torch.stack([(part * torch.randn_like(part)).sum() for part in outputs]).sum().backward()
+    without = [
+        name
+        for name, value in network.named_parameters()
+        if value.requires_grad and (value.grad is None or not value.grad.any())
+    ]
+    assert without == []
+
+
+@pytest.mark.parametrize("name", TWO_STREAMS)
+def test_landmark_stream_is_frozen(name):
+    network = build_model(name).train()
+    before = {key: value.clone() for key, value in network.landmarks.state_dict().items()}
+    network(pictures(network, 2))
+    assert not any(value.requires_grad for value in network.landmarks.parameters())
+    after = network.landmarks.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("queries", "depends"), [(False, False), (True, True)])
+def test_logits_depend_on_the_landmark_stream_only_with_queries(queries, depends):
+    torch.manual_seed(0)
+    network = build_model("two_stream_small", landmark_queries=queries).eval()
+    picture = pictures(network, 1)
+    before = network(picture)
+    for value in network.landmarks.parameters():
+        value += 0.1 * torch.randn_like(value)
+    after = network(picture)
+    assert torch.equal(before.logits, after.logits) != depends
+    assert not torch.equal(before.points, after.points)
+
+
+@pytest.mark.parametrize(
+    ("name", "most_millions"),
+    [("two_stream", 15), ("two_stream_small", 8), ("mobilefacenet", 1.1)],
+)
+def test_size(name, most_millions):
+    parameters = sum(value.numel() for value in build_model(name).parameters())
+    assert parameters <= most_millions * 1e6
+
+
+@torch.no_grad()
+def test_attention_maps_of_the_three_scales():
+    network = build_model("two_stream_small").eval()
+    shapes = [tuple(each.shape) for each in network.attention_maps(pictures(network, 2))]
+    assert shapes == [(2, 28, 28), (2, 14, 14), (2, 7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "words"),
+    [
+        ("", {}, "unknown architecture ''"),
+        ("three_stream", {}, "two_stream_small"),
+        ("two_stream", {"widths": 3}, "widths"),
+    ],
+)
+def test_wrong_names_are_named(name, config, words):
+    with pytest.raises(ValueError, match=words):
+        build_model(name, **config)
+
+
+# grey or colour, side, what the network must see
+@pytest.mark.parametrize(
+    ("spec", "crops", "expected"),
+    [
+        (InputSpec(), torch.ones(1, 1, 112, 112), torch.ones(1, 3, 112, 112)),
+        (InputSpec(), torch.zeros(1, 3, 112, 112), -torch.ones(1, 3, 112, 112)),
+        (InputSpec(size_px=56), torch.ones(2, 3, 112, 112), torch.ones(2, 3, 56, 56)),
+        (
+            InputSpec(luma=False, mean=(0, 0.5, 1), std=(1, 1, 2)),
+            torch.ones(1, 3, 112, 112),
+            torch.tensor([1.0, 0.5, 0.0]).view(1, 3, 1, 1).expand(1, 3, 112, 112),
+        ),
+    ],
+)
+def test_face_input(spec, crops, expected):
+    torch.testing.assert_close(FaceInput(spec)(crops), expected)
+
+
+class Answers(nn.Module):
+    """A core that answers the same whatever it sees."""
+
+    def __init__(self, points: torch.Tensor | None) -> None:
+        super().__init__()
+        self.points = points
+
+    def forward(self, x: torch.Tensor) -> FaceOutput:
+        return FaceOutput(torch.arange(8.0).expand(len(x), 8), self.points)
+
+
+@pytest.mark.parametrize("points", [None, torch.full((2, 68, 2), 0.5)])
+def test_predict_divides_by_the_temperature_and_answers_in_crop_pixels(points):
+    network = FaceNetwork(Answers(points), InputSpec(), temperature=2.0)
+    seen, probabilities = network.predict(torch.zeros(2, 112, 112, 3, dtype=torch.uint8))
+    torch.testing.assert_close(probabilities[1], (torch.arange(8.0) / 2).softmax(dim=0))
+    assert seen.shape == (2, 68, 2)
+    assert torch.isnan(seen).all() if points is None else (seen == 55.5).all()
