@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import cv2
 from tqdm import tqdm
@@ -17,11 +17,11 @@ from tqdm import tqdm
 from fer_ros.config import ClassifierConfig, PipelineConfig, SmootherConfig, TrackerConfig
 from fer_ros.detect import DetectorError
 from fer_ros.draw import draw
-from fer_ros.labels import EMOTIONS
 from fer_ros.media import MediaError, MediaImage, count_images, is_video, media_files, read_file
 from fer_ros.pipeline import EmotionPipeline
+from fer_ros.records import to_record
 from fer_ros.types import FaceEmotion, Frame
-from fer_ros.weights import ModelError
+from fer_ros.weights import ModelError, model_folders, read_card
 
 _BAR_AFTER_S = 2.0  # short work needs no progress bar
 
@@ -32,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one command. 0: all went well; 1: something could not be read; 2: wrong usage."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+        return code
     except BrokenPipeError:  # the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -61,6 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME", default=ClassifierConfig.model, help="default: %(default)s"
     )
     analyze.set_defaults(run=_analyze)
+
+    models = commands.add_parser(
+        "models",
+        help="what models are at hand",
+        description="Lists the model folders at hand and verifies their weights.",
+    )
+    models.set_defaults(run=_models)
     return parser
 
 
@@ -82,7 +91,8 @@ def _analyze(arguments: argparse.Namespace) -> int:
             pipeline.reset()
             for image in _images(file, complain):
                 faces = pipeline(Frame(image.image_rgb, image.stamp_s)).faces
-                out.write(json.dumps(_record(image, faces)) + "\n")
+                record = to_record(image.name, image.stamp_s, faces)
+                out.write(json.dumps(record) + "\n")
                 if gallery:
                     gallery.add(image, faces)
                 bar.update()
@@ -118,7 +128,6 @@ def _images(file: Path, complain: Complain) -> Iterator[MediaImage]:
 def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
-        sys.stdout.flush()  # a closed pipe shows here, not at exit
     else:
         with Path(path).open("w", encoding="utf-8") as file:
             yield file
@@ -131,28 +140,23 @@ def _progress_bar(files: list[Path], out: TextIO) -> tqdm:
     return tqdm(total=total, unit="image", delay=_BAR_AFTER_S, disable=hidden)
 
 
-def _record(image: MediaImage, faces: list[FaceEmotion]) -> dict[str, Any]:
-    return {
-        "source": image.name,
-        "stamp_s": round(image.stamp_s, 6),
-        "faces": [_face_record(face) for face in faces],
-    }
-
-
-def _face_record(face: FaceEmotion) -> dict[str, Any]:
-    return {
-        "id": face.id,
-        "box": [round(float(edge), 2) for edge in face.box_xyxy],
-        "score": round(face.score, 4),
-        "emotion": face.emotion,
-        "probabilities": {
-            name: round(float(share), 5)
-            for name, share in zip(EMOTIONS, face.probabilities, strict=True)
-        },
-        "landmarks": [[round(float(x), 2), round(float(y), 2)] for x, y in face.points_xy],
-        "usable": face.usable,
-        "why": face.why,
-    }
+def _models(arguments: argparse.Namespace) -> int:
+    folders = model_folders()
+    if not folders:
+        raise ModelError("no model folder is at hand: the installation is incomplete")
+    wrong = 0
+    for folder in folders:
+        try:
+            card = read_card(folder)
+            card.verify()
+        except ModelError as error:
+            print(f"fer: {error}", file=sys.stderr)
+            wrong += 1
+            continue
+        size_mib = card.weights_path.stat().st_size / 2**20
+        print(f"{card.name}: {card.architecture}, {card.input.size_px} px, {size_mib:.1f} MiB")
+        print(f"  {folder}, sha256 {card.sha256[:12]}... as its card says")
+    return 1 if wrong else 0
 
 
 class _Gallery:

@@ -13,9 +13,10 @@ from tree import ROOT, project_files
 FLOORS = (
     ("labels",),
     ("types",),
-    ("config", "weights", "align", "draw", "evaluation.metrics"),
+    ("config",),
+    ("weights", "align", "draw", "records", "media", "evaluation.metrics"),
     ("model",),
-    ("detect", "track", "quality", "smooth", "backends"),
+    ("detect", "track", "quality", "smooth", "backends", "sample"),
     ("classify",),
     ("pipeline",),
     ("",),

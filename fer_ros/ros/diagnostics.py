@@ -4,7 +4,6 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -13,15 +12,6 @@ from fer_ros.types import FrameEmotions
 
 _WINDOW = 100  # frames behind the percentiles
 _RATE_S = 5.0  # seconds behind the frame rate
-
-
-@dataclass(frozen=True)
-class Engine:
-    """What computes: the device and the model with the sha256 of its weights."""
-
-    device: str
-    model: str
-    sha256: str
 
 
 class Monitor:
@@ -112,7 +102,7 @@ class Monitor:
         now_s = self._clock()
         recent = [done_s for done_s in self._done_s if now_s - done_s <= _RATE_S]
         span_s = now_s - recent[0] if recent else 0.0
-        return len(recent) / span_s if span_s > 0 else 0.0
+        return (len(recent) - 1) / span_s if span_s > 0 else 0.0
 
 
 def to_values(values: dict[str, str]) -> list[KeyValue]:

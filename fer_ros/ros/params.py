@@ -162,7 +162,7 @@ def _nest(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _descriptor(item: Field) -> ParameterDescriptor:
-    about = item.metadata
+    about: Any = item.metadata
     descriptor = ParameterDescriptor(
         description=about["about"],
         read_only=about.get("read_only", False),

@@ -1,0 +1,197 @@
+"""The lifecycle node: images in, emotions out."""
+
+import gc
+import sys
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_msgs.msg import Header
+
+from fer_ros.config import PipelineConfig
+from fer_ros.pipeline import EmotionPipeline
+from fer_ros.ros.diagnostics import to_values
+from fer_ros.ros.outputs import Outputs
+from fer_ros.ros.params import NodeConfig, Parameters
+from fer_ros.ros.process import one_line, ros, spin
+from fer_ros.ros.session import Session
+
+_REPORT_S = 1.0
+
+
+class EmotionNode(LifecycleNode):
+    """Reads the faces of one camera.
+
+    Unconfigured, it takes parameters; inactive, it has its models loaded; active, it is subscribed
+    and works on the newest image. ``make_pipeline`` makes the pipeline of its settings; the other
+    arguments are those of rclpy's nodes.
+    """
+
+    def __init__(
+        self,
+        make_pipeline: Callable[[PipelineConfig], EmotionPipeline] = EmotionPipeline,
+        **node_arguments: Any,
+    ) -> None:
+        super().__init__(
+            "emotion_node",
+            automatically_declare_parameters_from_overrides=True,
+            **node_arguments,
+        )
+        self._make_pipeline = make_pipeline
+        self._settings = Parameters(self, NodeConfig, PipelineConfig)
+        self._config = NodeConfig()
+        self._pipeline: EmotionPipeline | None = None
+        self._outputs: Outputs | None = None
+        self._session: Session | None = None
+        self._trouble = ""  # why the last configure failed
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        # Not the clock of ROS: a paused bag stops it, and the node is to report all the same.
+        self._timer = self.create_timer(
+            _REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def start(self) -> None:
+        """Configures and activates, unless the parameter ``autostart`` is false."""
+        if self.get_parameter("autostart").value is False:
+            return
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Reads the parameters, loads the models; FAILURE and one line when one is of no use."""
+        with _Aloud("configure", self.get_logger()):
+            try:
+                self._configure()
+            except (ValueError, OSError, ImportError, RuntimeError) as error:
+                self._free()
+                self._trouble = one_line(error)
+                self.get_logger().error(f"cannot be configured: {self._trouble}")
+                return TransitionCallbackReturn.FAILURE
+            return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes."""
+        with _Aloud("activate", self.get_logger()):
+            assert self._pipeline and self._outputs, "rclpy configures before it activates"
+            enabled = super().on_activate(state)
+            self._session = Session(self, self._config, self._pipeline, self._outputs)
+            return enabled
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and lets the frame in hand be done."""
+        with _Aloud("deactivate", self.get_logger()):
+            self._rest()
+            return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets the models go; parameters can be set again."""
+        with _Aloud("cleanup", self.get_logger()):
+            self._free()
+            return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets everything go, from whatever state."""
+        with _Aloud("shutdown", self.get_logger()):
+            self._rest()
+            self._free()
+            return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After an exception in another transition: back to unconfigured."""
+        with _Aloud("error", self.get_logger()):
+            self._rest()
+            self._free()
+            return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stops the work before its publishers go."""
+        self._rest()
+        self._free()
+        super().destroy_node()
+
+    def _configure(self) -> None:
+        self._config = self._settings.read(NodeConfig)
+        self._pipeline = self._make_pipeline(self._settings.read(PipelineConfig))
+        self._pipeline.classifier.warm_up()
+        self._outputs = Outputs(self, self._config.log_path)
+        self._settings.locked = True
+        self._trouble = ""
+        engine = self._engine()
+        self.get_logger().info(f"configured: model {engine['model']} on {engine['device']}")
+
+    def _rest(self) -> None:
+        if self._session:
+            self._session.close()
+            self._session = None
+
+    def _free(self) -> None:
+        if self._outputs:
+            self._outputs.close()
+        self._outputs = self._pipeline = None
+        self._settings.locked = False
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _engine(self) -> dict[str, str]:
+        """What computes."""
+        if self._pipeline is None:
+            return {}
+        card, device = self._pipeline.classifier.card, self._pipeline.classifier.device
+        return {"device": device, "model": card.name, "sha256": card.sha256}
+
+    def _report(self) -> None:
+        status = self._session.report() if self._session else self._report_of_rest()
+        status.name = f"{self.get_fully_qualified_name()}: frames"
+        status.values = [*to_values(self._engine()), *status.values]
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=[status]))
+
+    def _report_of_rest(self) -> DiagnosticStatus:
+        if self._trouble:
+            return DiagnosticStatus(level=DiagnosticStatus.ERROR, message=self._trouble)
+        state = "inactive" if self._pipeline else "unconfigured"
+        return DiagnosticStatus(level=DiagnosticStatus.OK, message=state)
+
+
+class _Aloud:
+    """Logs the exception that ends a transition: rclpy swallows it without a word."""
+
+    def __init__(self, transition: str, logger: RcutilsLogger) -> None:
+        self._transition = transition
+        self._logger = logger
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            told = "".join(traceback.format_exception(kind, error, trace))
+            self._logger.error(f"{self._transition}: {told}")
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs the node until Ctrl-C or SIGTERM."""
+    with ros(args) as ended:
+        node = EmotionNode()
+        try:
+            node.start()
+            spin(node, ended.is_set)
+        finally:
+            node.destroy_node()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Where results go: topics, and a file of JSON lines where one is asked for."""
+
+import json
+from pathlib import Path
+from typing import TextIO
+
+from numpy import uint8
+from numpy.typing import NDArray
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray, LabelInfo
+
+from fer_ros.draw import draw
+from fer_ros.records import to_record
+from fer_ros.ros.convert import to_detections, to_image, to_label_info
+from fer_ros.types import FrameEmotions
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Outputs:
+    """The publishers of a configured node; those of results speak while the node is active.
+
+    Raises OSError when the file ``log_path`` cannot be opened; "" means no file.
+    """
+
+    def __init__(self, node: LifecycleNode, log_path: str) -> None:
+        self._node = node
+        self._log = _open(log_path) if log_path else None
+        self._emotions = node.create_lifecycle_publisher(Detection2DArray, "~/emotions", 10)
+        self._debug_image = node.create_lifecycle_publisher(Image, "~/debug_image", 1)
+        self._labels = node.create_publisher(LabelInfo, "~/emotions/labels", _LATCHED)
+        self._labels.publish(to_label_info(Header(stamp=node.get_clock().now().to_msg())))
+
+    def publish(self, result: FrameEmotions, header: Header) -> None:
+        """The emotions of one frame, under the header of its image."""
+        self._emotions.publish(to_detections(result.faces, header))
+
+    def draw(self, result: FrameEmotions, image_rgb: NDArray[uint8], header: Header) -> None:
+        """The annotated image (H, W, 3), for those who watch; costs nothing when nobody does."""
+        if self._debug_image.get_subscription_count():
+            self._debug_image.publish(to_image(draw(image_rgb, result.faces), header))
+
+    def note(self, result: FrameEmotions, source: str) -> None:
+        """One line in the file, if there is one. Raises OSError, as when the disk is full."""
+        if self._log:
+            record = to_record(source, result.stamp_s, result.faces)
+            self._log.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        """Takes the topics down and closes the file."""
+        self._node.destroy_lifecycle_publisher(self._emotions)
+        self._node.destroy_lifecycle_publisher(self._debug_image)
+        self._node.destroy_publisher(self._labels)
+        if self._log:
+            self._log.close()
+
+
+def _open(log_path: str) -> TextIO:
+    try:  # line by line: what was seen is in the file even when the process is killed
+        return Path(log_path).open("a", buffering=1, encoding="utf-8")
+    except OSError as error:
+        raise OSError(f"parameter log_path: {log_path}: {error.strerror}") from None

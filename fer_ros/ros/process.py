@@ -1,0 +1,57 @@
+"""The life of a node's process: signals, spinning, exit codes."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+_LOOK_UP_S = 0.2  # how often spinning looks whether it is to end
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error whose author may have needed several lines."""
+    return " ".join(str(error).split())
+
+
+@contextmanager
+def ros(args: list[str] | None) -> Iterator[threading.Event]:
+    """Has rclpy running; the event that it gives is set by Ctrl-C and by SIGTERM.
+
+    rclpy's own handlers would tear the middleware down below nodes that still publish. A second
+    signal ends the process at once. Exits with one line when the arguments are no ROS arguments.
+    """
+    ended = threading.Event()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # the base of rclpy's errors
+        sys.exit(one_line(error))
+    try:
+        yield ended
+    finally:
+        rclpy.try_shutdown()
+
+
+def spin(node: Node, is_over: Callable[[], bool]) -> None:
+    """Serves the node until ``is_over``; raises what its callbacks raise."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not is_over():
+            executor.spin_once(timeout_sec=_LOOK_UP_S)
+    finally:
+        executor.remove_node(node)
+        executor.shutdown()

@@ -1,0 +1,102 @@
+"""Made-up camera frames around one real face, for demonstrations and tests.
+
+A portrait in the public domain (astronaut Eileen Collins, NASA; it comes with scikit-image) flies
+through the picture twice, the second time mirrored, and grows and shrinks on its way. Before,
+between and after there is nobody.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.media import MediaError, MediaImage
+
+SIZE_WH = (640, 480)
+FPS = 15.0
+COUNT = 150
+
+_SCENES_S = ((0.5, 4.5, False), (5.5, 9.5, True))  # begin, end, mirrored
+_FACE_XYXY = np.array([182, 58, 270, 178], np.float64)  # in the portrait
+
+
+class SampleFace(NamedTuple):
+    """Where the face is: box (4,) in pixels, also outside the frame, and its visible share 0..1."""
+
+    box_xyxy: NDArray[np.float32]
+    visible: float
+
+
+def sample_frames() -> Iterator[MediaImage]:
+    """150 frames of 640x480 at 15 frames/s, always the same ones.
+
+    Raises MediaError, at once, when scikit-image is not installed.
+    """
+    portrait_rgb = _portrait()
+    return (_frame(portrait_rgb, number) for number in range(COUNT))
+
+
+def sample_face(number: int) -> SampleFace | None:
+    """The face of the frame ``number``; None while no part of the portrait is in the picture."""
+    placed = _placement(number / FPS)
+    if placed is None:
+        return None
+    corners = _FACE_XYXY.reshape(2, 2) @ placed[:, :2].T + placed[:, 2]
+    box = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    inside = box.clip(0, [*SIZE_WH, *SIZE_WH])
+    share = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
+    return SampleFace(box.astype(np.float32), float(share))
+
+
+def _portrait() -> NDArray[np.uint8]:
+    try:
+        from skimage.data import astronaut
+    except ImportError:
+        raise MediaError(
+            "sample: the portrait comes with scikit-image, which is not installed: "
+            "pip install scikit-image, or choose another camera"
+        ) from None
+    return np.asarray(astronaut(), np.uint8)
+
+
+def _frame(portrait_rgb: NDArray[np.uint8], number: int) -> MediaImage:
+    image_rgb = _room()
+    placed = _placement(number / FPS)
+    if placed is not None:
+        cv2.warpAffine(
+            portrait_rgb,
+            placed,
+            SIZE_WH,
+            dst=image_rgb,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_TRANSPARENT,
+        )
+    return MediaImage("sample", number / FPS, image_rgb)
+
+
+def _room() -> NDArray[np.uint8]:
+    """A wall that gets darker towards the floor."""
+    width, height = SIZE_WH
+    shade = np.linspace(150, 90, height).astype(np.uint8)
+    return np.repeat(shade, width * 3).reshape(height, width, 3)
+
+
+def _placement(stamp_s: float) -> NDArray[np.float64] | None:
+    """The map (2, 3) from portrait to frame pixels; None when nobody is there.
+
+    The middle of the face flies in from one side, lingers and leaves on the other.
+    """
+    for begin_s, end_s, mirrored in _SCENES_S:
+        if begin_s <= stamp_s < end_s:
+            way = 2 * (stamp_s - begin_s) / (end_s - begin_s) - 1  # -1..1
+            scale = 0.75 + 0.35 * np.cos(way * np.pi / 2)
+            to_x = SIZE_WH[0] / 2 + 400 * (0.4 * way + 0.6 * way**3)
+            to_y = SIZE_WH[1] / 2 - 40 + 25 * np.sin(way * np.pi)
+            from_x, from_y = (_FACE_XYXY[:2] + _FACE_XYXY[2:]) / 2
+            across = -scale if mirrored else scale
+            return np.array(
+                [[across, 0, to_x - across * from_x], [0, scale, to_y - scale * from_y]]
+            )
+    return None

@@ -1,0 +1,166 @@
+"""``fer`` as people call it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_ros import cli
+from fer_ros.labels import EMOTIONS
+
+
+@pytest.fixture
+def portrait(astronaut, tmp_path) -> Path:
+    path = tmp_path / "portrait.png"
+    cv2.imwrite(str(path), cv2.cvtColor(astronaut, cv2.COLOR_RGB2BGR))
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path) -> Path:
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(b"not a picture")
+    return path
+
+
+@pytest.fixture
+def video(astronaut, tmp_path) -> Path:
+    path = tmp_path / "short.avi"
+    small_bgr = cv2.cvtColor(cv2.resize(astronaut, (256, 256)), cv2.COLOR_RGB2BGR)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 4.0, (256, 256))
+    for _ in range(6):
+        writer.write(small_bgr)
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch, fake_classifier):
+    """No network: what the command does with its answers is tested here."""
+    monkeypatch.setattr("fer_ros.classify.Classifier", lambda config: fake_classifier)
+
+
+def analyze(capsys, *arguments) -> tuple[int, list[dict], str]:
+    code = cli.main(["analyze", *map(str, arguments)])
+    said = capsys.readouterr()
+    return code, [json.loads(line) for line in said.out.splitlines()], said.err
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_empty_folder_is_an_error(capsys, tmp_path):
+    code, records, complaint = analyze(capsys, tmp_path)
+    assert (code, records) == (1, [])
+    assert complaint == f"fer: {tmp_path}: the folder holds no picture and no video\n"
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_line_per_picture(capsys, portrait):
+    code, (record,), complaint = analyze(capsys, portrait)
+    assert (code, complaint) == (0, "")
+    assert record["source"] == str(portrait)
+    (face,) = record["faces"]
+    assert face["emotion"] == "happiness"
+    assert set(face["probabilities"]) == set(EMOTIONS)
+    assert np.shape(face["landmarks"]) == (68, 2)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_picture_without_a_face(capsys, tmp_path):
+    path = tmp_path / "wall.png"
+    cv2.imwrite(str(path), np.full((90, 120, 3), 128, np.uint8))
+    code, (record,), _ = analyze(capsys, path)
+    assert (code, record["faces"]) == (0, [])
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_unreadable_file_is_told_and_skipped(capsys, broken, portrait):
+    code, records, complaint = analyze(capsys, broken, portrait, "no/such.png")
+    assert code == 1
+    assert [record["source"] for record in records] == [str(portrait)]
+    assert f"fer: {broken}: not a picture" in complaint
+    assert "fer: no/such.png: no such file or folder" in complaint
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_line_per_frame_of_a_video_and_one_id(capsys, video):
+    code, records, _ = analyze(capsys, video)
+    assert code == 0
+    assert [record["stamp_s"] for record in records] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    ids = {face["id"] for record in records for face in record["faces"]}
+    assert len(ids) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_results_and_drawings_go_where_asked(capsys, portrait, video, tmp_path):
+    out, drawn = tmp_path / "out.jsonl", tmp_path / "drawn"
+    code, records, _ = analyze(capsys, portrait, video, "--json", out, "--draw", drawn)
+    assert (code, records) == (0, [])
+    assert len(out.read_text().splitlines()) == 7
+    names = ["portrait_faces.png", "short_00000s_faces.png", "short_00001s_faces.png"]
+    assert sorted(path.name for path in drawn.iterdir()) == names
+    picture, drawing = cv2.imread(str(portrait)), cv2.imread(str(drawn / names[0]))
+    assert drawing.shape == picture.shape
+    assert (drawing != picture).any()
+
+
+@pytest.mark.usefixtures("quick")
+def test_nothing_is_stored_unless_asked(capsys, portrait, tmp_path, monkeypatch):
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    analyze(capsys, portrait)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_pictures_of_one_name_keep_their_drawings(capsys, portrait, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "portrait.png").write_bytes(portrait.read_bytes())
+    analyze(capsys, portrait, tmp_path / "other", "--draw", tmp_path / "drawn")
+    assert len(list((tmp_path / "drawn").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("two_stream_smal", "did you mean 'two_stream_small'"), ("no/folder", "no folder with")],
+)
+def test_an_unknown_model_is_one_line(capsys, portrait, model, words):
+    code, records, complaint = analyze(capsys, portrait, "--model", model)
+    assert (code, records) == (1, [])
+    assert complaint.count("\n") == 1
+    assert words in complaint
+
+
+def test_no_command_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([])
+    assert caught.value.code == 2
+
+
+def test_a_reader_who_has_enough_is_no_error(portrait):
+    code = "import sys; from fer_ros.cli import main; sys.exit(main(['models']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_models_are_listed_and_verified(capsys):
+    assert cli.main(["models"]) == 0
+    assert "two_stream_small: two_stream_small, 112 px" in capsys.readouterr().out
+
+
+def test_the_shipped_model_reads_the_portrait(capsys, portrait):
+    code, (record,), _ = analyze(capsys, portrait)
+    (face,) = record["faces"]
+    assert (code, face["emotion"]) == (0, "happiness")
+    points = np.array(face["landmarks"])
+    eyes = points[36:42].mean(axis=0), points[42:48].mean(axis=0)
+    np.testing.assert_allclose(eyes, [(206, 108), (240, 108)], atol=12)

@@ -1,0 +1,36 @@
+"""What a network is trained on is what the robot shows it."""
+
+import numpy as np
+import pytest
+import torch
+
+from fer_ros.align import align, similarity
+from fer_ros.config import DetectorConfig
+from fer_ros.detect import make_detector
+from fer_ros.model.network import FaceInput
+from fer_ros.weights import InputSpec
+from training.augment import centre_maps, view
+from training.prepare import canvas
+
+_GREY_LEVEL = 2 / 255  # inputs go from -1 to 1
+_ROUNDING = 3 * _GREY_LEVEL  # training rounds once more, and OpenCV rounds places to 1/32 px
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_training_and_node_give_the_same_tensor(astronaut, turn):
+    picture_rgb = np.ascontiguousarray(np.rot90(astronaut, -turn)[:, ::1])
+    points_xy = make_detector(DetectorConfig()).detect(astronaut).points_xy[:1]
+    if turn:
+        points_xy = np.stack([511 - points_xy[..., 1], points_xy[..., 0]], axis=-1)
+    face_input = FaceInput(InputSpec())
+
+    crops_rgb = torch.from_numpy(align(picture_rgb, points_xy).crops_rgb)
+    node = face_input(crops_rgb.permute(0, 3, 1, 2) / 255.0)
+
+    grey = torch.from_numpy(canvas(picture_rgb, similarity(points_xy)[0]))[None]
+    training = face_input(view(grey, centre_maps(1)))
+
+    assert node.shape == training.shape == (1, 3, 112, 112)
+    assert node.std() > 0.2
+    torch.testing.assert_close(training, node, rtol=0, atol=_ROUNDING)
+    assert (training - node).abs().mean() < _GREY_LEVEL / 2
