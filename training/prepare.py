@@ -65,7 +65,8 @@ def canvas(picture_rgb: NDArray[np.uint8], frame_to_crop: NDArray[np.float32]) -
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """RGB picture of encoded bytes; ValueError names the picture that does not decode."""
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    encoded = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if data else None
     if picture is None:
         raise ValueError(
             f"{name}: expected an encoded picture, found {len(data)} undecodable bytes"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -21,7 +20,6 @@ from std_msgs.msg import Header
 from fer_ros.config import Checked, setting
 from fer_ros.media import MediaError, is_video, media_files, read_file
 from fer_ros.ros.convert import to_compressed, to_image
-from fer_ros.ros.diagnostics import to_values
 from fer_ros.ros.params import IMAGE_QOS, TRANSPORTS, Parameters, check_choice, image_qos
 from fer_ros.ros.process import ros, spin
 from fer_ros.sample import sample_frames
@@ -30,7 +28,6 @@ _SAMPLE = "sample"
 _USUAL_FPS = 15.0  # of a picture that stands, and between two files
 _DEPTH = 5  # images that are kept for subscribers that ask again
 _LOOK_S = 0.05  # how often a waiting camera looks for subscribers
-_REPORT_S = 1.0
 _ACKNOWLEDGED_WITHIN = Duration(seconds=2)
 
 Due = tuple[float, NDArray[np.uint8]]
@@ -63,7 +60,8 @@ class Camera(Node):
     """Publishes one source of images, each stamped with the time of its publication.
 
     Raises ValueError, one line, for bad parameters and for a source that is not there.
-    ``exit_code`` is None until the source has ended, then 0, or 1 when it held no image.
+    ``published`` counts the images. ``exit_code`` is None until the source has ended, then 0, or 1
+    when it held no image.
     """
 
     def __init__(self) -> None:
@@ -72,7 +70,7 @@ class Camera(Node):
         self._config = settings.read(CameraConfig)
         settings.locked = True
         self._images = images(self._config, self._complain)
-        self._published = 0
+        self.published = 0
         self._begin_s: float | None = None  # once somebody watches
         self._next: Due | None = None
         self.exit_code: int | None = None
@@ -84,10 +82,8 @@ class Camera(Node):
             "image/compressed" if compressed else "image",
             qos,
         )
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = self.create_timer(_LOOK_S, self._show, clock=clock)
-        self.create_timer(_REPORT_S, self._report, clock=clock)
 
     def _show(self) -> None:
         """Publishes the image that is due and waits for the next one."""
@@ -116,29 +112,19 @@ class Camera(Node):
         stamp = self.get_clock().now().to_msg()
         header = Header(stamp=stamp, frame_id=self._config.frame_id)
         self._publisher.publish(self._to_message(image_rgb, header))
-        self._published += 1
+        self.published += 1
 
     def _end(self) -> None:
         self._timer.cancel()
-        self._report()
-        for publisher in (self._publisher, self._diagnostics):
-            publisher.wait_for_all_acked(_ACKNOWLEDGED_WITHIN)
-        said = f"end of {self._config.source}: {self._published} images published"
-        if self._published:
-            self.get_logger().info(said)
-        else:
-            self.get_logger().error(said)
-        self.exit_code = 0 if self._published else 1
+        self._publisher.wait_for_all_acked(_ACKNOWLEDGED_WITHIN)
+        self.exit_code = 0 if self.published else 1
 
-    def _report(self) -> None:
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.OK,
-            name=f"{self.get_fully_qualified_name()}: frames",
-            message=f"{self._published} images published",
-            values=to_values({"published": str(self._published)}),
-        )
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=[status]))
+    def say_goodbye(self) -> None:
+        """Logs how many images there were."""
+        if self.exit_code:
+            self.get_logger().error(f"{self._config.source}: no image can be read")
+        else:
+            self.get_logger().info(f"end: {self.published} images published")
 
     def _complain(self, error: MediaError) -> None:
         self.get_logger().warning(f"skipped: {error}")
@@ -230,6 +216,7 @@ def main(args: list[str] | None = None) -> int:
             return 1
         try:
             spin(camera, lambda: ended.is_set() or camera.exit_code is not None)
+            camera.say_goodbye()
         finally:
             camera.destroy_node()
     return camera.exit_code or 0

@@ -1,5 +1,6 @@
 """Processes of one machine that talk to each other and to nobody else."""
 
+import os
 import random
 import socket
 from pathlib import Path
@@ -7,6 +8,11 @@ from xml.etree import ElementTree
 
 _PROFILE = Path("config/fastdds_large_images.xml")
 _NAMESPACE = "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"
+_PROFILES_VARIABLE = (
+    "FASTRTPS_DEFAULT_PROFILES_FILE"
+    if os.environ.get("ROS_DISTRO") == "humble"
+    else "FASTDDS_DEFAULT_PROFILES_FILE"
+)
 _DOMAINS = range(1, 102)  # the ports of higher ones are also given to other programs
 
 
@@ -33,8 +39,7 @@ def transport(folder: Path) -> dict[str, str]:
     path = folder.resolve() / "fastdds_this_machine.xml"
     profile.write(path, encoding="utf-8", xml_declaration=True)
     return {
-        "FASTDDS_DEFAULT_PROFILES_FILE": str(path),
-        "FASTRTPS_DEFAULT_PROFILES_FILE": str(path),
+        _PROFILES_VARIABLE: str(path),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
     }
 

@@ -61,6 +61,8 @@ class EmotionNode(LifecycleNode):
             return
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
+        else:
+            self.get_logger().info("unconfigured: once it is mended, configure and activate it")
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Reads the parameters, loads the models; FAILURE and one line when one is of no use."""
@@ -116,9 +118,10 @@ class EmotionNode(LifecycleNode):
 
     def _configure(self) -> None:
         self._config = self._settings.read(NodeConfig)
-        self._pipeline = self._make_pipeline(self._settings.read(PipelineConfig))
-        self._pipeline.classifier.warm_up()
+        settings = self._settings.read(PipelineConfig)
         self._outputs = Outputs(self, self._config.log_path)
+        self._pipeline = self._make_pipeline(settings)
+        self._pipeline.classifier.warm_up()
         self._settings.locked = True
         self._trouble = ""
         engine = self._engine()
