@@ -65,7 +65,7 @@ $(STAMPS)/venv:
 
 # One pip call, so that the pins hold each other; the detector alone comes without dependencies.
 $(STAMPS)/requirements: $(REQUIREMENTS) $(DETECTOR) | $(STAMPS)/venv
-	@echo "Installing requirements/ into $(VENV): 5 GB and some minutes, when nothing is there yet."
+	@echo "Installing requirements/ into $(VENV): 6 GB and some minutes, when nothing is there yet."
 	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS))
 	$(PIP_INSTALL) --no-deps -r $(DETECTOR)
 	touch $@

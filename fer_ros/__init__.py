@@ -4,7 +4,12 @@
 emotion that each of its faces shows.
 """
 
+import os
 from typing import Any
+
+# Before torch starts: on a busy machine, threads that spin while they wait for each other turn the
+# milliseconds of a frame into seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from fer_ros.config import PipelineConfig
 from fer_ros.labels import EMOTIONS

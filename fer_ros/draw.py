@@ -17,10 +17,11 @@ _COLOURS_RGB = {
     "anger": (255, 60, 50),
     "contempt": (0, 200, 190),
 }
-_UNUSABLE_RGB = (130, 130, 130)
+_UNUSABLE_RGB = (150, 150, 150)
 _BACK_RGB = (20, 20, 20)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT_PX = 22.0  # of its capitals at scale 1
+_SMALLEST_LINE_PX = 10
 _FAR_PX = 1e5  # OpenCV draws nothing sensible further out
 
 
@@ -29,51 +30,54 @@ def draw(image_rgb: NDArray[np.uint8], faces: list[FaceEmotion]) -> NDArray[np.u
 
     A face that cannot be read is grey and says why instead of the bars.
     """
-    canvas = np.ascontiguousarray(image_rgb).copy()
-    line_px = max(8, round(canvas.shape[0] / 40))
+    canvas = np.array(image_rgb, np.uint8, order="C")
+    line_px = max(_SMALLEST_LINE_PX, round(min(canvas.shape[:2]) / 40))
     for face in faces:
-        colour = _COLOURS_RGB[face.emotion] if face.emotion else _UNUSABLE_RGB
-        _draw_outline(canvas, face, colour, line_px)
-        if face.emotion:
-            _draw_bars(canvas, face, line_px)
-        _draw_label(canvas, face, colour, line_px)
+        _draw_outline(canvas, face, line_px)
+    for face in faces:
+        _draw_bars(canvas, face, line_px)
+    for face in faces:  # last: the name of a face must not vanish below another face's bars
+        _draw_label(canvas, face, line_px)
     return canvas
 
 
-def _draw_outline(
-    canvas: NDArray[np.uint8], face: FaceEmotion, colour: tuple[int, int, int], line_px: int
-) -> None:
+def _draw_outline(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     left, top, right, bottom = _pixels(face.box_xyxy)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, max(1, line_px // 8))
+    colour = _colour(face)
+    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, max(1, line_px // 8))
+    radius_px = max(0, min((right - left) // 80, line_px // 4))  # of a small face, single pixels
     for x, y in _pixels(face.points_xy):
-        cv2.circle(canvas, (x, y), max(1, line_px // 10), colour, cv2.FILLED, cv2.LINE_AA)
+        cv2.circle(canvas, (x, y), radius_px, colour, cv2.FILLED)
 
 
-def _draw_label(
-    canvas: NDArray[np.uint8], face: FaceEmotion, colour: tuple[int, int, int], line_px: int
-) -> None:
+def _draw_label(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     text = f"{face.id} {face.why}"
     if face.emotion:
         share = face.probabilities[EMOTIONS.index(face.emotion)]
         text = f"{face.id} {face.emotion} {share:.0%}"
-    left, top, _, _ = _pixels(face.box_xyxy)
-    left = max(0, min(left, canvas.shape[1] - _width_px(text, line_px)))
-    top = max(0, top - line_px)
-    cv2.rectangle(
-        canvas, (left, top), (left + _width_px(text, line_px), top + line_px), colour, cv2.FILLED
-    )
+    elif _width_px(text, line_px) > canvas.shape[1]:
+        text = text.partition(":")[0]  # the reason without its figures
+    width_px = _width_px(text, line_px)
+    left, top = _pixels(face.box_xyxy)[:2]
+    left, top = _inside(left, width_px, canvas.shape[1]), _label_top(canvas, top, line_px)
+    corner = (left + width_px - 1, top + line_px - 1)
+    cv2.rectangle(canvas, (left, top), corner, _colour(face), cv2.FILLED)
     _write(canvas, text, left, top, line_px, _BACK_RGB)
 
 
 def _draw_bars(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     """Eight rows of name and bar, right of the box, or left of it where there is more room."""
+    if not face.emotion:
+        return
     names_px = max(_width_px(name, line_px) for name in EMOTIONS)
-    width_px = names_px + 4 * line_px
-    box_left, top, box_right, _ = _pixels(face.box_xyxy)
+    width_px, height_px = names_px + 4 * line_px, len(EMOTIONS) * line_px
+    box_left, box_top, box_right, _ = _pixels(face.box_xyxy)
     left = box_right + 2
     if canvas.shape[1] - box_right < min(width_px, box_left):
-        left = max(0, box_left - 2 - width_px)
-    panel = canvas[top : top + len(EMOTIONS) * line_px, left : left + width_px]
+        left = box_left - 2 - width_px
+    left = _inside(left, width_px, canvas.shape[1])
+    top = _inside(_label_top(canvas, box_top, line_px) + line_px, height_px, canvas.shape[0])
+    panel = canvas[top : top + height_px, left : left + width_px]
     panel[:] = panel // 3  # dark enough for any text, and the picture still shows
     for row, (name, share) in enumerate(zip(EMOTIONS, face.probabilities, strict=True)):
         y = top + row * line_px
@@ -81,6 +85,20 @@ def _draw_bars(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> No
         end = (bar_left + round(float(share) * 4 * line_px), y + line_px - 2)
         cv2.rectangle(canvas, (bar_left, y + 1), end, _COLOURS_RGB[name], cv2.FILLED)
         _write(canvas, name, left, y, line_px, _COLOURS_RGB[name])
+
+
+def _colour(face: FaceEmotion) -> tuple[int, int, int]:
+    return _COLOURS_RGB[face.emotion] if face.emotion else _UNUSABLE_RGB
+
+
+def _label_top(canvas: NDArray[np.uint8], box_top: int, line_px: int) -> int:
+    """On top of the box, or in it where there is no room above."""
+    return _inside(box_top - line_px, line_px, canvas.shape[0])
+
+
+def _inside(start: int, length: int, limit: int) -> int:
+    """The start nearest to ``start`` at which ``length`` pixels fit into 0..``limit``."""
+    return max(0, min(start, limit - length))
 
 
 def _write(
@@ -92,15 +110,22 @@ def _write(
     colour: tuple[int, int, int],
 ) -> None:
     foot = (left + line_px // 4, top + round(0.8 * line_px))
-    cv2.putText(canvas, text, foot, _FONT, _scale(line_px), colour, 1, cv2.LINE_AA)
+    cv2.putText(
+        canvas, text, foot, _FONT, _scale(line_px), colour, _stroke_px(line_px), cv2.LINE_AA
+    )
 
 
 def _width_px(text: str, line_px: int) -> int:
-    return int(cv2.getTextSize(text, _FONT, _scale(line_px), 1)[0][0]) + line_px // 2
+    size = cv2.getTextSize(text, _FONT, _scale(line_px), _stroke_px(line_px))[0]
+    return int(size[0]) + line_px // 2
 
 
 def _scale(line_px: int) -> float:
     return 0.6 * line_px / _FONT_HEIGHT_PX
+
+
+def _stroke_px(line_px: int) -> int:
+    return max(1, line_px // 16)
 
 
 def _pixels(coordinates: NDArray[np.float32]) -> list:

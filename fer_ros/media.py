@@ -1,7 +1,7 @@
 """Pictures and videos as a stream of RGB images: one file, or a folder of them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,16 +29,13 @@ class MediaImage(NamedTuple):
     image_rgb: NDArray[np.uint8]
 
 
-def open_media(
-    path: Path | str, on_unreadable: Callable[[MediaError], None] | None = None
-) -> Iterator[MediaImage]:
+def open_media(path: Path | str) -> Iterator[MediaImage]:
     """The images of a picture, a video, or all pictures and videos of a folder by name.
 
-    ``on_unreadable`` hears of every file that is skipped because it cannot be read; without it the
-    first such file raises its MediaError. Raises MediaError at once when nothing is there.
+    Raises MediaError: at once when nothing is there, later at the first file that cannot be read.
     """
     files = media_files(path)
-    return (image for file in files for image in _read_or_tell(file, on_unreadable))
+    return (image for file in files for image in read_file(file))
 
 
 def media_files(path: Path | str) -> list[Path]:
@@ -81,17 +78,6 @@ def read_file(file: Path) -> Iterator[MediaImage]:
         yield from _read_video(file)
     else:
         yield MediaImage(str(file), 0.0, _read_picture(file))
-
-
-def _read_or_tell(
-    file: Path, on_unreadable: Callable[[MediaError], None] | None
-) -> Iterator[MediaImage]:
-    try:
-        yield from read_file(file)
-    except MediaError as error:
-        if on_unreadable is None:
-            raise
-        on_unreadable(error)
 
 
 def _read_picture(file: Path) -> NDArray[np.uint8]:

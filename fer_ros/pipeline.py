@@ -33,9 +33,8 @@ class EmotionPipeline:
         classifier: "Classifier | None" = None,
     ) -> None:
         if classifier is None:
-            from fer_ros.classify import (
-                Classifier,
-            )  # brings torch: not for those who pass their own
+            # brings torch: not for those who pass their own
+            from fer_ros.classify import Classifier
 
             classifier = Classifier(config.classifier)
         self.config = config

@@ -1,5 +1,10 @@
-"""Results as plain numbers for JSON lines: the same record from files and from the robot."""
+"""Results as plain numbers for JSON lines: the same record from files and from the robot.
 
+Strict JSON has no NaN: a number that is not finite becomes null, and landmarks that are not all
+finite are null as a whole.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
@@ -22,14 +27,22 @@ def _face(face: FaceEmotion) -> dict[str, Any]:
     return {
         "id": face.id,
         "box": _numbers(face.box_xyxy, 2),
-        "score": round(face.score, 4),
+        "score": _number(face.score, 4),
         "emotion": face.emotion,
         "probabilities": dict(zip(EMOTIONS, _numbers(face.probabilities, 5), strict=True)),
-        "landmarks": _numbers(face.points_xy, 2) if np.isfinite(face.points_xy).all() else None,
+        "landmarks": _points(face.points_xy) if np.isfinite(face.points_xy).all() else None,
         "usable": face.usable,
         "why": face.why,
     }
 
 
-def _numbers(values: NDArray[np.float32], digits: int) -> list:
-    return values.astype(np.float64).round(digits).tolist()
+def _points(points_xy: NDArray[np.float32]) -> list[list[float | None]]:
+    return [_numbers(point, 2) for point in points_xy]
+
+
+def _numbers(values: NDArray[np.float32], digits: int) -> list[float | None]:
+    return [_number(value, digits) for value in values.tolist()]
+
+
+def _number(value: float, digits: int) -> float | None:
+    return round(value, digits) if math.isfinite(value) else None

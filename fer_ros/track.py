@@ -17,6 +17,7 @@ from fer_ros.types import FaceBoxes, TrackedFace
 _BACK_S = 1.0  # time ran back further than messages overtake each other: a bag or clock restarted
 _GAP_S = 2.0  # nobody knows who stands there after a longer pause between frames
 _MOTION_S = 0.1  # time constant of the velocity
+_STAYED = 0.8  # a face that went on is more likely than one that stopped where it was last seen
 _REACH = 0.8  # a fast face is looked for this many box sides away
 _SIZE_RATIO = 2.0  # and is at most this many times larger or smaller
 
@@ -67,7 +68,8 @@ class Tracker:
         gap_s = max(_GAP_S, self._config.max_missed_s)
         if not -_BACK_S <= stamp_s - self._stamp_s <= gap_s:
             self.reset()
-        self._stamp_s = max(self._stamp_s, stamp_s)
+        self._forget(stamp_s)
+        self._stamp_s = stamp_s
         seen = self._continue(boxes, stamp_s)
         tracked = [
             TrackedFace(self._name(track), boxes.boxes_xyxy[i], boxes.points_xy[i], float(score))
@@ -76,15 +78,15 @@ class Tracker:
         ]
         return sorted(tracked, key=lambda face: -face.score)
 
+    def _forget(self, stamp_s: float) -> None:
+        """Drops faces unseen for too long; those of the frame before stay, however slow it is."""
+        oldest_s = min(stamp_s - self._config.max_missed_s, self._stamp_s)
+        self._tracks = [track for track in self._tracks if track.seen_s >= oldest_s]
+
     def _continue(self, boxes: FaceBoxes, stamp_s: float) -> list[_Track]:
-        """The track of every box; tracks unseen for too long are dropped, missing ones made."""
+        """The track of every box; new ones are made where none fits."""
         pairs = _best_pairs(self._affinity(boxes.boxes_xyxy, stamp_s))
         track_of = {box: self._tracks[track] for track, box in pairs}
-        continued = set(track_of.values())
-        oldest_s = stamp_s - self._config.max_missed_s
-        self._tracks = [
-            track for track in self._tracks if track in continued or track.seen_s >= oldest_s
-        ]
         for i, box in enumerate(boxes.boxes_xyxy):
             if i in track_of:
                 track_of[i].see(box, stamp_s)
@@ -97,9 +99,10 @@ class Tracker:
         """How well each track (rows) fits each box (columns): above 1 overlap, 0..1 near, 0 no."""
         last = np.array([track.box_xyxy for track in self._tracks]).reshape(-1, 4)
         now = np.array([track.expected_box(stamp_s) for track in self._tracks]).reshape(-1, 4)
-        overlap = np.maximum(_overlaps(last, boxes_xyxy), _overlaps(now, boxes_xyxy))
+        stayed, went = _overlaps(last, boxes_xyxy), _overlaps(now, boxes_xyxy)
+        overlap = np.maximum(_STAYED * stayed, went)
+        fits = (np.maximum(stayed, went) >= self._config.min_overlap) & (overlap > 0)
         near = np.maximum(_nearness(last, boxes_xyxy), _nearness(now, boxes_xyxy))
-        fits = (overlap >= self._config.min_overlap) & (overlap > 0)
         return np.where(fits, 1 + overlap, near)
 
     def _name(self, track: _Track) -> str:

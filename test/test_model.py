@@ -1,21 +1,40 @@
 """Every network of MODELS keeps the same promises."""
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
 from fer_ros.labels import EMOTIONS
 from fer_ros.model import MODELS, build_model
+from fer_ros.model.checkpoint import load_model, save_model
 from fer_ros.model.network import FaceInput, FaceNetwork, FaceOutput
 from fer_ros.weights import InputSpec
 
 TWO_STREAMS = [name for name in MODELS if name.startswith("two_stream")]
 
+# The large ones keep their promises with fewer layers, which takes less time.
+SHALLOW = {
+    "vit_base": {"depth": 2},
+    "vit_large": {"depth": 2},
+    "swin_base": {"depths": (1, 1, 1, 1)},
+}
+VARIANTS = {
+    **{name: (name, SHALLOW.get(name, {})) for name in MODELS},
+    "two_stream_dinov2_vits14": ("two_stream", {"image": "dinov2_vits14"}),
+}
 
-@pytest.fixture(params=MODELS, scope="module")
-def network(request) -> nn.Module:
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS, scope="module")
+def variant(request) -> tuple[str, dict]:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(variant) -> nn.Module:
     torch.manual_seed(0)
-    return build_model(request.param)
+    name, config = variant
+    return build_model(name, **config)
 
 
 def side(network: nn.Module) -> int:
@@ -29,6 +48,12 @@ def pictures(network: nn.Module, count: int) -> torch.Tensor:
 def tensors(output) -> list[torch.Tensor]:
     parts = output if isinstance(output, FaceOutput) else [output]
     return [part for part in parts if part is not None]
+
+
+def assert_agree(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
+    """Up to a share of the largest value: fresh networks may answer with very small numbers."""
+    largest = expected.abs().max()
+    torch.testing.assert_close(found / largest, expected / largest, rtol=0, atol=share)
 
 
 @torch.no_grad()
@@ -50,10 +75,11 @@ def test_batch_equals_singles_and_eval_is_deterministic(network):
     one_by_one = zip(*(tensors(network(each[None])) for each in batch), strict=True)
     for part, same, singles in zip(together, again, one_by_one, strict=True):
         assert torch.equal(part, same)
-        torch.testing.assert_close(part, torch.cat(singles), rtol=1e-4, atol=1e-4)
+        assert_agree(torch.cat(singles), part, 1e-4)
 
 
 def test_every_trainable_parameter_gets_a_gradient(network):
+    torch.manual_seed(0)
     network.train()
     outputs = tensors(network(pictures(network, 4)))
     network.zero_grad()
@@ -64,6 +90,41 @@ def test_every_trainable_parameter_gets_a_gradient(network):
         if value.requires_grad and (value.grad is None or not value.grad.any())
     ]
     assert without == []
+
+
+@torch.no_grad()
+def test_saved_and_loaded_it_answers_the_same(variant, network, tmp_path):
+    name, config = variant
+    for value in network.parameters():
+        value.copy_(value.half())  # as model folders keep them
+    save_model(FaceNetwork(network, InputSpec()), tmp_path, name, **config)
+    loaded = load_model(tmp_path).core
+    picture = pictures(network, 1)
+    for part, same in zip(tensors(network.eval()(picture)), tensors(loaded(picture)), strict=True):
+        assert torch.equal(part, same)
+
+
+# dynamo=False is the exporter that needs no further packages
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@torch.no_grad()
+def test_onnx_answers_the_same(network, tmp_path):
+    path = str(tmp_path / "network.onnx")
+    torch.onnx.export(
+        network.eval(),
+        (pictures(network, 2),),
+        path,
+        input_names=["pictures"],
+        dynamic_axes={"pictures": {0: "batch"}},
+        dynamo=False,
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        batch = pictures(network, count)
+        found = map(torch.tensor, session.run(None, {"pictures": batch.numpy()}))
+        for part, same in zip(tensors(network(batch)), found, strict=True):
+            assert_agree(same, part, 1e-3)
 
 
 @pytest.mark.parametrize("name", TWO_STREAMS)
@@ -95,8 +156,26 @@ def test_logits_depend_on_the_landmark_stream_only_with_queries(queries, depends
     [("two_stream", 15), ("two_stream_small", 8), ("mobilefacenet", 1.1)],
 )
 def test_size(name, most_millions):
-    parameters = sum(value.numel() for value in build_model(name).parameters())
-    assert parameters <= most_millions * 1e6
+    assert millions(name) <= most_millions
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("vit_base", 86),
+        ("vit_large", 304),
+        ("swin_base", 87),
+        ("efficientnet_b0", 4.0),
+        ("vgg13", 8.7),
+    ],
+)
+def test_size_of_a_baseline(name, published):
+    assert millions(name) == pytest.approx(published, rel=0.02)
+
+
+def millions(name: str) -> float:
+    with torch.device("meta"):
+        return sum(value.numel() for value in build_model(name).parameters()) / 1e6
 
 
 @torch.no_grad()

@@ -3,8 +3,10 @@
 import ast
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,15 +14,19 @@ import pytest
 from test_boundary import imported
 from tree import ROOT, project_files
 
+from fer_ros.ros.local import free_domain, transport
+
 FILES = project_files()
 BIN = Path(sys.executable).parent
 PACKAGE = ElementTree.parse(ROOT / "package.xml").getroot()
+START_S = 60.0  # for importing PyTorch on a busy machine
 EXECUTABLES = ("emotion_node", "camera", "fer")
 # Where an import comes from, when the names differ.
 PACKAGE_OF = {
     "cv2": "python3-opencv",
     "google": "onnx",  # protobuf, which ONNX brings
     "numpy": "python3-numpy",
+    "skimage": "python3-skimage",
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
@@ -103,3 +109,46 @@ def test_executables_run_with_the_python_of_the_environment(install):
     for name in EXECUTABLES:
         assert (scripts / name).read_text().startswith("#!/usr/bin/env python3\n")
         assert os.access(scripts / name, os.X_OK)
+
+
+def in_workspace(install: Path, command: str) -> list[str]:
+    """Runs ``command`` in a shell that has sourced the workspace."""
+    return ["sh", "-c", f'. "{install}/local_setup.sh" && {command}']
+
+
+def test_installed_code_finds_the_installed_models(install, tmp_path):
+    """Not those of the source tree, which the environment knows as well."""
+    question = "import fer_ros, fer_ros.weights as w; print(fer_ros.__file__, *w.model_folders())"
+    command = in_workspace(install, f'"{sys.executable}" -c "{question}"')
+    answer = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    found = [Path(path) for path in answer.stdout.split()]
+    assert len(found) > 1, "no model is installed"
+    assert [path for path in found if install not in path.parents] == []
+
+
+def test_node_starts_from_the_installed_tree(install, tmp_path):
+    command = in_workspace(install, f'exec "{install}/fer_ros/lib/fer_ros/emotion_node"')
+    variables = transport(tmp_path) | {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "ROS_DOMAIN_ID": str(free_domain()),
+        "ROS_LOG_DIR": str(tmp_path),
+    }
+    node = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    limit = threading.Timer(START_S, node.kill)
+    limit.start()
+    assert node.stdout
+    said = []
+    for line in node.stdout:
+        said.append(line)
+        if "active, waiting for images on /image" in line or "cannot be configured" in line:
+            node.send_signal(signal.SIGINT)
+    limit.cancel()
+    assert node.wait() == 0, "".join(said)
+    assert any("active, waiting" in line for line in said), "".join(said)

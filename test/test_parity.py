@@ -1,5 +1,6 @@
 """What a network is trained on is what the robot shows it."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,15 +14,25 @@ from training.augment import centre_maps, view
 from training.prepare import canvas
 
 _GREY_LEVEL = 2 / 255  # inputs go from -1 to 1
-_ROUNDING = 3 * _GREY_LEVEL  # training rounds once more, and OpenCV rounds places to 1/32 px
+_ROUNDING = 4 * _GREY_LEVEL  # training rounds once more, and OpenCV rounds places to 1/32 px
 
 
-@pytest.mark.parametrize("turn", [0, 1])
-def test_training_and_node_give_the_same_tensor(astronaut, turn):
-    picture_rgb = np.ascontiguousarray(np.rot90(astronaut, -turn)[:, ::1])
-    points_xy = make_detector(DetectorConfig()).detect(astronaut).points_xy[:1]
-    if turn:
-        points_xy = np.stack([511 - points_xy[..., 1], points_xy[..., 0]], axis=-1)
+def turned(picture_rgb, quarters, scale):
+    side = round(512 * scale)
+    picture_rgb = cv2.resize(picture_rgb, (side, side), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(np.rot90(picture_rgb, -quarters))
+
+
+@pytest.mark.parametrize(
+    ("quarters", "scale"), [(0, 1.0), (1, 1.0), (2, 0.5), (0, 1.6), (0, 5.0), (3, 3.7)]
+)
+def test_training_and_node_give_the_same_tensor(astronaut, quarters, scale):
+    """Faces that are enlarged, and those that are reduced."""
+    upright_rgb = turned(astronaut, 0, scale)
+    points_xy = make_detector(DetectorConfig()).detect(upright_rgb).points_xy[:1]
+    for _ in range(quarters):
+        points_xy = np.stack([len(upright_rgb) - 1 - points_xy[..., 1], points_xy[..., 0]], axis=-1)
+    picture_rgb = turned(astronaut, quarters, scale)
     face_input = FaceInput(InputSpec())
 
     crops_rgb = torch.from_numpy(align(picture_rgb, points_xy).crops_rgb)

@@ -25,6 +25,7 @@ def face(**changes) -> FaceEmotion:
 
 UNREADABLE = {
     "points_xy": np.full((68, 2), np.nan, np.float32),
+    "probabilities": np.full(8, np.nan, np.float32),
     "emotion": None,
     "usable": False,
     "why": "no landmarks",
@@ -51,4 +52,5 @@ def test_a_readable_face():
 def test_a_face_without_landmarks():
     record = to_record("a.png", 0.0, [face(**UNREADABLE)])["faces"][0]
     assert record["landmarks"] is None
+    assert record["probabilities"] == dict.fromkeys(EMOTIONS)
     assert (record["emotion"], record["usable"], record["why"]) == (None, False, "no landmarks")

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from fer_ros.labels import EMOTIONS, FERPLUS_TO_EMOTIONS, FERPLUS_VOTES, HRI_EXPRESSIONS, to_emotion
 from fer_ros.types import AlignedFaces, FaceBoxes, FaceEmotion, Frame, TrackedFace
 
 F32 = np.float32
@@ -86,28 +85,3 @@ def test_bad_values_are_named(make, error, says):
     with pytest.raises(error, match=says) as caught:
         make()
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        *((name, name) for name in EMOTIONS),
-        ("Happy", "happiness"),
-        (" scared ", "fear"),
-        ("ANGRY", "anger"),
-    ],
-)
-def test_other_names_of_emotions(name, wanted):
-    assert to_emotion(name) == wanted
-
-
-@pytest.mark.parametrize("name", ["", "bored", "NF", "unknown"])
-def test_unknown_emotion(name):
-    with pytest.raises(ValueError, match=f"unknown emotion '{name}'.*contempt"):
-        to_emotion(name)
-
-
-def test_label_maps_agree():
-    assert [FERPLUS_VOTES[i] for i in FERPLUS_TO_EMOTIONS] == list(EMOTIONS)
-    assert set(EMOTIONS) - set(HRI_EXPRESSIONS) == {"contempt"}
-    assert all(to_emotion(theirs) == ours for ours, theirs in HRI_EXPRESSIONS.items())

@@ -1,22 +1,17 @@
-"""The image stream: a picture to feature maps at the three scales of the landmark stream."""
+"""The image streams by name: a picture to feature maps at the three scales of the landmarks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import cast
 
 import timm
 from timm.models import FeatureListNet
-from torch import Tensor, nn
+from torch import Tensor
 
-SCALES = (28, 14, 7)
-"""Sides of the three maps, whatever the trunk."""
+from fer_ros.model.stream import SCALES, ImageStream
+from fer_ros.model.vit import IMAGENET, TransformerStream
 
-
-class ImageStream(nn.Module):
-    """Normalised pictures (B, 3, side_px, side_px) to three maps of ``channels``."""
-
-    side_px: int
-    channels: tuple[int, ...]
-    trunk: nn.Module
+__all__ = ["IMAGE_STREAMS", "SCALES", "ConvolutionalStream", "ImageStream"]
 
 
 class ConvolutionalStream(ImageStream):
@@ -31,16 +26,28 @@ class ConvolutionalStream(ImageStream):
         super().__init__()
         made = timm.create_model(trunk, features_only=True, out_indices=stages, output_stride=16)
         self.trunk = cast(FeatureListNet, made)
+        self.trunk_name = trunk
         self.channels = tuple(self.trunk.feature_info.channels())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, 112, 112) to maps (B, channels[i], SCALES[i], SCALES[i])."""
         return self.trunk(x)
 
+    def translate(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A published state dict without the layers behind the last map."""
+        return {name: state[name] for name in self.trunk.state_dict() if name in state}
 
-def _efficientnet_lite0() -> ConvolutionalStream:
-    return ConvolutionalStream("efficientnet_lite0", stages=(1, 2, 4))
+
+def _dinov2(size: str) -> Callable[[], ImageStream]:
+    # 196 px: 14x14 patches of 14 px, so no map has to be resampled
+    return partial(TransformerStream, f"vit_{size}_patch14_dinov2", 196, IMAGENET)
 
 
-IMAGE_STREAMS: dict[str, Callable[[], ImageStream]] = {"efficientnet_lite0": _efficientnet_lite0}
+IMAGE_STREAMS: dict[str, Callable[[], ImageStream]] = {
+    "efficientnet_lite0": partial(ConvolutionalStream, "efficientnet_lite0", stages=(1, 2, 4)),
+    "dinov2_vits14": _dinov2("small"),
+    "dinov2_vitb14": _dinov2("base"),
+    "dinov2_vitl14": _dinov2("large"),
+    "vits8": partial(TransformerStream, "vit_small_patch8_224", 112),
+}
 """Image streams by name."""

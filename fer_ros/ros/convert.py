@@ -117,7 +117,8 @@ def _samples(message: Image, encoding: _Encoding) -> NDArray:
     strides = (message.step, pixel_bytes, dtype.itemsize)
     shape = (rows, width, encoding.channels)
     view: NDArray = np.ndarray(shape, dtype, memoryview(message.data), strides=strides)
-    return view.astype(encoding.dtype, copy=False)
+    # OpenCV takes padded rows of bytes, but neither rows at odd bytes nor a foreign byte order.
+    return view if encoding.dtype is np.uint8 else view.astype(encoding.dtype)
 
 
 def _decompress(message: CompressedImage) -> NDArray[np.uint8]:

@@ -1,0 +1,135 @@
+"""Graphs of nodes for tests, each in a domain of its own and on this machine only."""
+
+import atexit
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from conftest import FakeClassifier
+
+from fer_ros.ros.local import free_domain, transport
+
+# The middleware reads its profile once, when the first node of the process is made.
+_FOLDER = tempfile.TemporaryDirectory()
+atexit.register(_FOLDER.cleanup)
+os.environ |= transport(Path(_FOLDER.name))
+os.environ.setdefault("ROS_LOG_DIR", _FOLDER.name)
+
+import rclpy  # noqa: E402
+from builtin_interfaces.msg import Time  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+
+from fer_ros.config import PipelineConfig  # noqa: E402
+from fer_ros.pipeline import EmotionPipeline  # noqa: E402
+from fer_ros.ros.convert import to_image  # noqa: E402
+
+LIMIT_S = 30.0
+
+
+class NodeClassifier(FakeClassifier):
+    """The fake network with what the node wants to know of a real one."""
+
+    card = SimpleNamespace(name="fake", sha256="0" * 64)
+
+    def warm_up(self) -> None:
+        pass
+
+
+def fake_pipeline(config: PipelineConfig) -> EmotionPipeline:
+    return EmotionPipeline(config, classifier=NodeClassifier())
+
+
+class Graph:
+    """Nodes of this process that are spun by the test, and processes beside it."""
+
+    def __init__(self) -> None:
+        self.domain = free_domain()
+        self.context = Context()
+        rclpy.init(args=[], context=self.context, domain_id=self.domain)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.nodes: list[Node] = []
+        self.processes: list[subprocess.Popen] = []
+
+    def node(self, make: Callable[..., Any] = Node, *args: Any, **parameters: Any) -> Any:
+        """A node of this graph with these parameters; ``__`` in a name stands for a dot."""
+        overrides = [
+            Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()
+        ]
+        node = make(*args, context=self.context, parameter_overrides=overrides)
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def process(self, module: str, log: Path, *arguments: str) -> subprocess.Popen:
+        """A process of this graph; its output goes to ``log``."""
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments],
+                env=os.environ | {"ROS_DOMAIN_ID": str(self.domain)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        self.processes.append(process)
+        return process
+
+    def until(self, condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> None:
+        """Spins until the condition holds; fails after the limit."""
+        last_s = time.monotonic() + limit_s
+        while not condition():
+            assert time.monotonic() < last_s, f"waited {limit_s:g} s in vain: {what}"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def close(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        for node in self.nodes:
+            self.executor.remove_node(node)
+            node.destroy_node()
+        self.executor.shutdown()
+        rclpy.shutdown(context=self.context)
+
+
+@contextmanager
+def graph() -> Iterator[Graph]:
+    opened = Graph()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+class Listener:
+    """A node that collects the messages of topics."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.heard: dict[str, list[Any]] = {}
+
+    def listen(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
+        """The list that the messages go to."""
+        heard = self.heard.setdefault(topic, [])
+        self.node.create_subscription(kind, topic, heard.append, qos)
+        return heard
+
+
+def header_at(stamp_s: float, frame_id: str = "eye") -> Header:
+    nanoseconds = round(stamp_s * 1e9)
+    stamp = Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
+    return Header(stamp=stamp, frame_id=frame_id)
+
+
+def image_at(stamp_s: float, image_rgb: Any) -> Image:
+    return to_image(image_rgb, header_at(stamp_s))

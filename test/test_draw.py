@@ -1,0 +1,201 @@
+"""The overlay."""
+
+import numpy as np
+import pytest
+from conftest import frontal_points
+
+from fer_ros.draw import draw
+from fer_ros.labels import EMOTIONS
+from fer_ros.types import FaceEmotion
+
+
+def face(box=(100, 80, 180, 180), points_xy=None, emotion="happiness", **changes):
+    box_xyxy = np.array(box, np.float32)
+    side = (box_xyxy[2:] - box_xyxy[:2]).max()
+    probabilities = np.full(8, 0.02, np.float32)
+    probabilities[EMOTIONS.index(emotion or "neutral")] = 0.86
+    values = {
+        "id": "f00001",
+        "box_xyxy": box_xyxy,
+        "score": 0.9,
+        "points_xy": frontal_points() * side / 112 + box_xyxy[:2]
+        if points_xy is None
+        else points_xy,
+        "probabilities": probabilities,
+        "raw_probabilities": probabilities,
+        "emotion": emotion,
+    }
+    return FaceEmotion(**values | changes)
+
+
+def unusable(**changes):
+    why = "turned away: 72 degrees, at most 60"
+    return face(emotion=None, usable=False, why=why, **changes)
+
+
+def grey(height=360, width=480):
+    return np.full((height, width, 3), 128, np.uint8)
+
+
+def changed(image_rgb, faces):
+    """Where (H, W) the overlay is."""
+    return (draw(image_rgb, faces) != image_rgb).any(axis=2)
+
+
+def test_nobody_leaves_the_picture_as_it_is(astronaut):
+    drawn = draw(astronaut, [])
+    np.testing.assert_array_equal(drawn, astronaut)
+    assert drawn is not astronaut
+    assert drawn.flags.writeable
+
+
+@pytest.mark.parametrize("faces", [[face()], [unusable()], [face(), unusable()]])
+def test_the_picture_itself_stays_as_it_is(faces):
+    image_rgb = grey()
+    assert changed(image_rgb, faces).any()
+    assert (image_rgb == 128).all()
+
+
+@pytest.mark.parametrize("emotion", EMOTIONS)
+def test_every_emotion_has_its_own_colour(emotion):
+    """The middle of the lower side of the box shows it."""
+    drawn = {other: tuple(draw(grey(), [face(emotion=other)])[179, 140]) for other in EMOTIONS}
+    assert drawn[emotion] != (128, 128, 128)
+    assert list(drawn.values()).count(drawn[emotion]) == 1
+
+
+def test_box_and_points_stand_where_they_are():
+    there = changed(grey(), [face()])
+    assert there[179, 100:180].all()
+    assert there[80:180, 100].all()
+    assert not there[182:, :].any()
+    assert not there[:, :98].any()
+    for x, y in np.round(face().points_xy).astype(int):
+        assert there[y, x]
+
+
+def bar_lengths(drawn):
+    """Pixels of each emotion's bar, right of the names, for a face at the default place."""
+    bars = (drawn[80:160, 230:270] != 128 // 3).any(axis=2)
+    return bars[5::10].sum(axis=1).tolist()
+
+
+def test_bars_are_as_long_as_the_probabilities():
+    probabilities = np.array([0.0, 0.5, 0.25, 0.0, 0.0, 0.25, 0.0, 0.0], np.float32)
+    lengths = bar_lengths(draw(grey(), [face(probabilities=probabilities)]))
+    assert lengths[1] == pytest.approx(20, abs=2)
+    assert lengths[2] == lengths[5] == pytest.approx(10, abs=2)
+    assert max(lengths[i] for i in (0, 3, 4, 6, 7)) <= 1
+    assert len(lengths) == len(EMOTIONS)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_the_label_names_id_and_probability(share):
+    """Another text is another picture, and nothing else changes it."""
+    probabilities = np.full(8, share, np.float32)
+    named = np.eye(8, dtype=np.float32)[EMOTIONS.index("happiness")]
+    label = np.s_[70:80]
+    drawn = draw(grey(), [face(probabilities=probabilities)])[label]
+    others = [
+        face(probabilities=probabilities, id="f00002"),
+        face(probabilities=probabilities - 0.01 * named),
+        face(probabilities=probabilities, emotion="anger"),
+    ]
+    assert all((draw(grey(), [other])[label] != drawn).any() for other in others)
+    others_vary = (probabilities + named) / 2 + (share - 1) / 2 * named
+    again = draw(grey(), [face(probabilities=others_vary, score=0.1)])[label]
+    np.testing.assert_array_equal(again, drawn)
+
+
+@pytest.mark.parametrize("height", [256, 512, 1080, 2160])
+def test_text_is_readable_on_any_picture(height):
+    """Dark on light, at least ten pixels and a fortieth of the picture high."""
+    side = height // 3
+    image_rgb = grey(height, height * 4 // 3)
+    drawn = draw(image_rgb, [face(box=(side, side, 2 * side, 2 * side))])
+    line_px = max(10, height // 40)
+    strip = drawn[side - line_px : side, side + line_px // 4 : side + 4 * line_px].astype(int)
+    brightness = strip.sum(axis=2)
+    assert np.median(brightness) > 400
+    assert (brightness < 200).mean() > 0.06  # ink: strokes grow with the letters
+
+
+def test_a_label_stays_readable_beside_other_faces():
+    """The bars of one face do not cover the name of another."""
+    first, second = face(), face(box=(190, 100, 270, 200), id="f00002", emotion="anger")
+    alone = draw(grey(), [second])[90:100, 190:270]
+    np.testing.assert_array_equal(draw(grey(), [first, second])[90:100, 190:270], alone)
+    np.testing.assert_array_equal(draw(grey(), [second, first])[90:100, 190:270], alone)
+
+
+def test_an_unusable_face_is_grey_and_has_no_bars():
+    drawn = draw(grey(), [unusable()])
+    there = changed(grey(), [unusable()])
+    assert there[70:80, 100:280].mean() > 0.9  # why, in words
+    assert not there[82:180, 200:].any()  # no bars
+    assert (np.ptp(drawn[there].astype(int), axis=1) < 3).all()
+
+
+def test_a_narrow_picture_gets_the_reason_without_figures():
+    faces = [unusable(box=(2, 60, 60, 120))]
+    there = changed(grey(140, 140), faces)
+    assert there[50:60, 2:80].mean() > 0.9
+    assert not there[50:60, 130:].any()
+
+
+ODD_PLACES = {
+    "left and above": (-40, -30, 30, 40),
+    "right and below": (440, 330, 520, 420),
+    "around everything": (-100, -100, 900, 900),
+    "outside": (600, 500, 700, 600),
+    "far outside": (-1e30, -1e30, 1e30, 1e30),
+    "a point": (200, 200, 200, 200),
+    "turned round": (200, 200, 100, 100),
+    "not a number": (np.nan, np.nan, np.nan, np.nan),
+}
+
+
+@pytest.mark.parametrize("box", ODD_PLACES.values(), ids=ODD_PLACES)
+@pytest.mark.parametrize("make", [face, unusable])
+def test_any_place_can_be_drawn(box, make):
+    points_xy = np.full((68, 2), np.inf, np.float32)
+    assert draw(grey(), [make(box=box, points_xy=points_xy)]).shape == (360, 480, 3)
+
+
+@pytest.mark.parametrize("box", [(-40, -30, 30, 40), (440, 300, 480, 360), (200, 0, 280, 60)])
+def test_bars_and_label_stay_inside_the_picture(box):
+    """Whole, wherever the face is: as much is drawn as in the middle, but for the outline."""
+    there = changed(grey(), [face(box=box)])
+    in_the_middle = changed(grey(), [face(box=(200, 150, 280, 210))])
+    assert there.sum() > 0.9 * in_the_middle[:, 282:].sum()
+
+
+@pytest.mark.parametrize("box", [(-40, 150, 30, 210), (440, 300, 480, 360), (200, 0, 280, 60)])
+def test_the_label_is_whole_wherever_the_face_is(box):
+    middle = changed(grey(), [face(box=(200, 150, 280, 210))])[140:150]
+    width_px = middle.any(axis=0).sum()
+    label = draw(grey(), [face(box=(200, 150, 280, 210))])[140:150, 200 : 200 + width_px]
+    left, top = min(max(0, box[0]), 480 - width_px), max(0, box[1] - 10)
+    drawn = draw(grey(), [face(box=box)])
+    np.testing.assert_array_equal(drawn[top : top + 10, left : left + width_px], label)
+
+
+def test_bars_stand_on_the_side_with_more_room():
+    width_px = changed(grey(), [face(box=(200, 150, 280, 210))])[:, 282:].any(axis=0).sum()
+    for box, bars in [
+        ((200, 150, 280, 210), np.s_[150:230, 282 : 282 + width_px]),
+        ((440, 150, 480, 210), np.s_[150:230, 438 - width_px : 438]),
+        ((20, 150, 470, 300), np.s_[150:230, 0:width_px]),  # neither side: on the face
+    ]:
+        assert changed(grey(), [face(box=box)])[bars].all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (48, 48)])
+def test_any_size_of_picture(shape):
+    assert draw(grey(*shape), [face(), unusable()]).shape == (*shape, 3)
+
+
+def test_views_and_read_only_pictures(astronaut):
+    mirrored = astronaut[::-1, ::-1]
+    drawn = draw(mirrored, [face()])
+    np.testing.assert_array_equal(drawn, draw(np.ascontiguousarray(mirrored), [face()]))

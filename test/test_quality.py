@@ -1,0 +1,70 @@
+"""Faces that cannot be read, and the reason in words."""
+
+import numpy as np
+import pytest
+from conftest import frontal_points
+
+from fer_ros.config import QualityConfig
+from fer_ros.quality import why_unusable, yaw_deg
+from fer_ros.types import TrackedFace
+
+CONFIG = QualityConfig(min_size_px=24, min_score=0.5, max_yaw_deg=60)
+
+
+def face(width=60.0, height=80.0, score=0.9):
+    box = np.array([100, 50, 100 + width, 50 + height], np.float32)
+    return TrackedFace("f00001", box, np.zeros((5, 2), np.float32), score)
+
+
+def turned(degrees, roll=0.0, scale=1.0):
+    """Outer eye corners and nose tip of an average head, seen after a turn; the rest stays 0."""
+    turn, tilt = np.radians([degrees, roll])
+    half, depth = 30.0 * scale, 30.0 * scale
+    points = np.zeros((68, 2))
+    points[36], points[45] = (-half * np.cos(turn), 0), (half * np.cos(turn), 0)
+    points[30] = (depth * np.sin(turn), 25 * scale)
+    rotation = np.array([(np.cos(tilt), -np.sin(tilt)), (np.sin(tilt), np.cos(tilt))])
+    return (points @ rotation.T + (300, 200)).astype(np.float32)
+
+
+@pytest.mark.parametrize("degrees", [0, 10, -35, 59, -59])
+@pytest.mark.parametrize("roll", [0, 30, -90, 180])
+@pytest.mark.parametrize("scale", [0.2, 4.0])
+def test_turn_of_the_head_at_any_roll_and_size(degrees, roll, scale):
+    assert yaw_deg(turned(degrees, roll, scale)) == pytest.approx(degrees, abs=0.1)
+
+
+def test_turn_of_a_symmetric_face_and_of_no_face():
+    assert yaw_deg(frontal_points()) == pytest.approx(0, abs=1)
+    assert yaw_deg(np.zeros((68, 2), np.float32)) == 0
+
+
+NOT_FINITE = frontal_points()
+NOT_FINITE[67, 1] = np.nan
+
+
+@pytest.mark.parametrize(
+    ("tracked", "points_xy", "why"),
+    [
+        (face(), frontal_points(), ""),
+        (face(width=24, height=24, score=0.5), turned(59.9), ""),
+        (face(width=18.2), frontal_points(), "too small: 18 px, need 24"),
+        (face(height=5), frontal_points(), "too small: 5 px, need 24"),
+        (face(width=0), frontal_points(), "too small: 0 px, need 24"),
+        (face(score=0.421), frontal_points(), "unsure detection: score 0.42, need 0.50"),
+        (face(), turned(70), "turned away: 70 degrees, at most 60"),
+        (face(), turned(-85), "turned away: 85 degrees, at most 60"),
+        (face(), NOT_FINITE, "no landmarks: the network gave no finite points"),
+        (face(), np.full((68, 2), np.inf, np.float32), "no landmarks: the network gave no finite"),
+    ],
+)
+def test_reasons(tracked, points_xy, why):
+    said = why_unusable(tracked, points_xy, CONFIG)
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
+    assert "\n" not in said
+
+
+def test_everything_goes_where_nothing_is_asked():
+    config = QualityConfig(min_size_px=0, min_score=0, max_yaw_deg=90)
+    assert why_unusable(face(width=1, height=1, score=0.0), turned(88), config) == ""
