@@ -1,8 +1,9 @@
-"""``python -m training.evaluate MODEL DATA``: the figures of a model folder, as ``metrics.json``.
+"""``python -m training.evaluate MODEL DATA``: the figures of a model folder, in it.
 
-Runs what the robot runs, uint8 crops through ``FaceNetwork.predict``, on the test splits of DATA
-(packs of ``training.prepare``): FER+ with all 3,573 pictures and without those that stand in its
-train split too, and the landmarks of the photographs against the teacher's.
+Writes ``metrics.json`` and ``CARD.md``. Runs what the robot runs, uint8 crops through
+``FaceNetwork.predict``, on the test splits of DATA (packs of ``training.prepare``): FER+ with all
+3,573 pictures and without those that stand in its train split too, and the landmarks of the
+photographs against the teacher's.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.network import FaceNetwork
 from fer_ros.types import CROP_SIZE_PX
-from fer_ros.weights import find_model
+from fer_ros.weights import find_model, read_card
+from training.card import card_text
 from training.data import Faces, load_ferplus, seen_elsewhere
 from training.landmarks import nme
 from training.prepare import MARGIN_PX
@@ -123,6 +125,7 @@ def main() -> None:
     results = evaluate(load_model(folder), arguments.data)
     text = json.dumps(results, indent=1)
     (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "CARD.md").write_text(card_text(read_card(folder), results), encoding="utf-8")
     for name, figures in results.items():
         print(
             name, {key: value for key, value in figures.items() if isinstance(value, (int, float))}

