@@ -19,6 +19,13 @@ class Backend(Protocol):
         """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
         ...
 
+    def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
+        """Where it looks in crops (N, 112, 112, 3), at three scales; None when it cannot say.
+
+        Maps (N, 28, 28), (N, 14, 14), (N, 7, 7), 1 on average.
+        """
+        ...
+
 
 class TorchBackend:
     """PyTorch on the CPU or a CUDA device."""
@@ -35,6 +42,12 @@ class TorchBackend:
         """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
         points, probabilities = self._network.predict(torch.tensor(crops_rgb, device=self.device))
         return points.cpu().numpy(), probabilities.cpu().numpy()
+
+    @torch.inference_mode()
+    def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
+        """Maps (N, 28, 28), (N, 14, 14), (N, 7, 7), 1 on average; None from other networks."""
+        maps = self._network.attention(torch.tensor(crops_rgb, device=self.device))
+        return None if maps is None else [each.cpu().numpy() for each in maps]
 
 
 def choose_device(wanted: str) -> str:

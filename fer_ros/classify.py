@@ -33,6 +33,14 @@ class Classifier:
             return np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
         return self._backend.run(crops_rgb)
 
+    def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
+        """Where in the crops the network looks, at three scales, 1 on average.
+
+        Maps (N, 28, 28), (N, 14, 14), (N, 7, 7) of crops (N, 112, 112, 3), N above 0. None when the
+        network has no such maps.
+        """
+        return self._backend.attention(crops_rgb)
+
     def warm_up(self) -> None:
         """Pays the costs of the first call, so that no frame has to."""
         self.classify(np.zeros((1, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))

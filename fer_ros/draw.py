@@ -1,11 +1,11 @@
-"""Overlay of the results on an image."""
+"""Results as pictures: the overlay on an image, and where in each face the network looks."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.labels import EMOTIONS
-from fer_ros.types import FaceEmotion
+from fer_ros.types import CROP_SIZE_PX, FaceEmotion
 
 _COLOURS_RGB = {
     "neutral": (200, 200, 200),
@@ -22,6 +22,9 @@ _BACK_RGB = (20, 20, 20)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT_PX = 22.0  # of its capitals at scale 1
 _SMALLEST_LINE_PX = 10
+_TILE_PX = 3 * CROP_SIZE_PX  # of attention: large enough to see the eyes
+_GAP_PX = 6
+_CAPTION_PX = 18
 _FAR_PX = 1e5  # OpenCV draws nothing sensible further out
 
 
@@ -41,6 +44,60 @@ def draw(image_rgb: NDArray[np.uint8], faces: list[FaceEmotion]) -> NDArray[np.u
     return canvas
 
 
+def draw_attention(
+    faces: list[FaceEmotion], crops_rgb: NDArray[np.uint8], maps: list[NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    """A row for each face: its label, its crop, and the crop under a heat map of each scale.
+
+    ``crops_rgb`` (N, 112, 112, 3) are the faces' crops, ``maps`` (N, side, side) the attention at
+    each scale, 1 on average. Black is 0 and the brightest colour the largest value, which stands
+    above the map.
+    """
+    rows = [
+        _attention_row(face, crop_rgb, [scale[index] for scale in maps])
+        for index, (face, crop_rgb) in enumerate(zip(faces, crops_rgb, strict=True))
+    ]
+    return np.concatenate(rows) if rows else _caption("no face", _TILE_PX, _UNUSABLE_RGB)
+
+
+def _attention_row(
+    face: FaceEmotion, crop_rgb: NDArray[np.uint8], maps: list[NDArray[np.float32]]
+) -> NDArray[np.uint8]:
+    size = (_TILE_PX, _TILE_PX)
+    large_rgb = cv2.resize(crop_rgb, size, interpolation=cv2.INTER_CUBIC)
+    grey = cv2.cvtColor(cv2.cvtColor(large_rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    tiles = [_tile("aligned crop", large_rgb)]
+    for looked_at in maps:
+        text = f"{len(looked_at)} x {len(looked_at)}, at most {looked_at.max():.1f} x mean"
+        tiles.append(_tile(text, cv2.addWeighted(grey, 0.4, _heat(looked_at), 0.6, 0)))
+    row = np.concatenate(tiles, axis=1)
+    title = _caption(_label(face), row.shape[1], _colour(face))
+    return np.concatenate([title, row])
+
+
+def _heat(looked_at: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours (H, W, 3) from black over red to bright yellow, as even to the eye as the values."""
+    large = cv2.resize(
+        np.nan_to_num(looked_at), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_LINEAR
+    )
+    shares = large / max(float(large.max()), np.finfo(np.float32).tiny)
+    heat_bgr = cv2.applyColorMap(np.uint8(255 * shares.clip(0, 1)), cv2.COLORMAP_INFERNO)
+    return np.asarray(cv2.cvtColor(heat_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _tile(text: str, picture_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A caption above the picture, and a gap right of both."""
+    column = np.concatenate([_caption(text, picture_rgb.shape[1], _UNUSABLE_RGB), picture_rgb])
+    gap = np.full((len(column), _GAP_PX, 3), _BACK_RGB, np.uint8)
+    return np.concatenate([column, gap], axis=1)
+
+
+def _caption(text: str, width_px: int, colour: tuple[int, int, int]) -> NDArray[np.uint8]:
+    strip = np.full((_CAPTION_PX + _GAP_PX, width_px, 3), _BACK_RGB, np.uint8)
+    _write(strip, text, 0, 0, _CAPTION_PX, colour)
+    return strip
+
+
 def _draw_outline(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     left, top, right, bottom = _pixels(face.box_xyxy)
     colour = _colour(face)
@@ -51,11 +108,8 @@ def _draw_outline(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) ->
 
 
 def _draw_label(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
-    text = f"{face.id} {face.why}"
-    if face.emotion:
-        share = face.probabilities[EMOTIONS.index(face.emotion)]
-        text = f"{face.id} {face.emotion} {share:.0%}"
-    elif _width_px(text, line_px) > canvas.shape[1]:
+    text = _label(face)
+    if not face.emotion and _width_px(text, line_px) > canvas.shape[1]:
         text = text.partition(":")[0]  # the reason without its figures
     width_px = _width_px(text, line_px)
     left, top = _pixels(face.box_xyxy)[:2]
@@ -85,6 +139,13 @@ def _draw_bars(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> No
         end = (bar_left + round(float(share) * 4 * line_px), y + line_px - 2)
         cv2.rectangle(canvas, (bar_left, y + 1), end, _COLOURS_RGB[name], cv2.FILLED)
         _write(canvas, name, left, y, line_px, _COLOURS_RGB[name])
+
+
+def _label(face: FaceEmotion) -> str:
+    if not face.emotion:
+        return f"{face.id} {face.why}"
+    share = face.probabilities[EMOTIONS.index(face.emotion)]
+    return f"{face.id} {face.emotion} {share:.0%}"
 
 
 def _colour(face: FaceEmotion) -> tuple[int, int, int]:

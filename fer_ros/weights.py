@@ -87,7 +87,11 @@ class ModelCard:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def model_folders() -> list[Path]:

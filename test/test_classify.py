@@ -32,10 +32,27 @@ def test_shapes_whatever_the_number_of_faces(classifier, count):
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_attention_at_three_scales(classifier, count):
+    crops = np.random.default_rng(0).integers(0, 256, (count, 112, 112, 3), np.uint8)
+    maps = classifier.attention(crops)
+    assert [each.shape for each in maps] == [(count, 28, 28), (count, 14, 14), (count, 7, 7)]
+    for each in maps:
+        assert each.dtype == np.float32
+        np.testing.assert_allclose(each.mean(axis=(1, 2)), 1, rtol=1e-4)
+
+
 def test_read_only_crops_are_fine(classifier):
     crops = np.zeros((1, 112, 112, 3), np.uint8)
     crops.setflags(write=False)
     assert np.isfinite(classifier.classify(crops)[0]).all()
+
+
+def test_a_network_without_attention(tmp_path):
+    network = FaceNetwork(build_model("vgg13"), InputSpec(size_px=64))
+    save_model(network, tmp_path, "vgg13")
+    classifier = Classifier(ClassifierConfig(model=str(tmp_path), device="cpu"))
+    assert classifier.attention(np.zeros((1, 112, 112, 3), np.uint8)) is None
 
 
 def test_it_says_what_it_is(classifier):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,10 @@ import pytest
 
 from fer_ros import cli
 from fer_ros.labels import EMOTIONS
-from fer_ros.weights import find_model
+from fer_ros.model import build_model
+from fer_ros.model.checkpoint import save_model
+from fer_ros.model.network import FaceNetwork
+from fer_ros.weights import InputSpec
 
 
 @pytest.fixture
@@ -118,6 +120,57 @@ def test_results_and_drawings_go_where_asked(capsys, portrait, video, tmp_path):
     assert 0.7 < (drawing == picture).mean() < 1  # in the same colours
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> dict[str, Path]:
+    """Model folders of networks that have learnt nothing, by architecture."""
+    folders = {
+        name: tmp_path_factory.mktemp("models") / name for name in ("two_stream_small", "vgg13")
+    }
+    for name, folder in folders.items():
+        network = build_model(name)
+        save_model(FaceNetwork(network, InputSpec(size_px=network.side_px)), folder, name)
+    return folders
+
+
+def test_attention_is_drawn_beside_the_faces(capsys, fresh, portrait, video, tmp_path):
+    drawn, wall = tmp_path / "drawn", tmp_path / "wall.png"
+    cv2.imwrite(str(wall), np.full((90, 120, 3), 128, np.uint8))
+    model = fresh["two_stream_small"]
+    pictures = (portrait, wall, video)
+    code, records, _ = analyze(capsys, *pictures, "--draw", drawn, "--attention", "--model", model)
+    assert (code, [len(record["faces"]) for record in records]) == (0, [1, 0, *[1] * 6])
+    stems = ("portrait", "short_00000s", "short_00001s", "wall")
+    assert sorted(path.name for path in drawn.iterdir()) == [
+        f"{stem}_{kind}.png" for stem in stems for kind in ("attention", "faces")
+    ]
+    shapes = {stem: cv2.imread(str(drawn / f"{stem}_attention.png")).shape for stem in stems}
+    assert shapes["portrait"] == shapes["short_00000s"]
+    height, width, _ = shapes["portrait"]
+    assert (height > 3 * 112, width > 4 * 3 * 112) == (True, True)
+    assert shapes["wall"][0] < 112
+
+
+def test_a_model_without_attention_is_one_line_before_work_begins(
+    capsys, fresh, portrait, tmp_path
+):
+    drawn = tmp_path / "drawn"
+    options = ("--draw", drawn, "--attention", "--model", fresh["vgg13"])
+    code, records, complaint = analyze(capsys, portrait, *options)
+    assert (code, records) == (1, [])
+    assert complaint == (
+        f"fer: model {fresh['vgg13']}: vgg13 has no attention maps; "
+        "--attention needs a two-stream model\n"
+    )
+    assert not drawn.exists()
+
+
+def test_attention_without_a_folder_is_wrong_usage(capsys, portrait):
+    with pytest.raises(SystemExit) as caught:
+        analyze(capsys, portrait, "--attention")
+    assert caught.value.code == 2
+    assert "--attention needs --draw DIR" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("quick")
 def test_nothing_is_stored_unless_asked(capsys, portrait, tmp_path, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
@@ -171,7 +224,7 @@ def test_results_that_cannot_be_stored_are_one_line(capsys, portrait, broken, op
 @pytest.mark.usefixtures("quick")
 def test_progress_is_shown_to_people(capsys, portrait, video, tmp_path, monkeypatch):
     """Not into files, and not between the lines of the results."""
-    monkeypatch.setattr(cli, "_BAR_AFTER_S", 0.0)
+    monkeypatch.setattr(cli.analyze, "_BAR_AFTER_S", 0.0)
     out = tmp_path / "out.jsonl"
     assert "7/7" not in analyze(capsys, portrait, video, "--json", out)[2]
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -193,35 +246,6 @@ def test_a_reader_who_has_enough_is_no_error(portrait, command):
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
-
-
-def test_models_are_listed_and_verified(capsys):
-    assert cli.main(["models"]) == 0
-    said = capsys.readouterr().out
-    assert "two_stream_small: two_stream_small, 8 emotions" in said
-    assert "112 px" in said
-
-
-@pytest.mark.parametrize("damage", ["weights", "card"])
-def test_a_damaged_model_is_told_and_the_others_are_listed(capsys, tmp_path, monkeypatch, damage):
-    folder = tmp_path / "damaged"
-    shutil.copytree(find_model("two_stream_small"), folder)
-    if damage == "weights":
-        (folder / "weights.safetensors").write_bytes(b"")
-    else:
-        (folder / "model.yaml").write_text("format: 99")
-    monkeypatch.setattr(cli, "model_folders", lambda: [folder, find_model("two_stream_small")])
-    assert cli.main(["models"]) == 1
-    said = capsys.readouterr()
-    assert said.err.startswith(f"fer: {folder}")
-    assert said.err.count("\n") == 1
-    assert "two_stream_small" in said.out
-
-
-def test_no_model_at_all_is_an_error(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "model_folders", list)
-    assert cli.main(["models"]) == 1
-    assert "no model folder" in capsys.readouterr().err
 
 
 def test_the_shipped_model_reads_the_portrait(capsys, portrait):

@@ -102,6 +102,27 @@ def test_attention_stays_inside_its_window():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("landmark_dim", [None, 6])
+def test_a_block_equals_the_definition(landmark_dim):
+    """Window by window: queries of the landmarks, or of the image without them; then the MLP."""
+    torch.manual_seed(0)
+    block = CrossAttentionBlock(8, 2, landmark_dim).eval()
+    image, landmarks = torch.randn(1, 14, 7, 8), torch.randn(1, 14, 7, 6)
+    asking = image if landmark_dim is None else landmarks
+    after, looked_at = torch.zeros_like(image), torch.zeros(1, 14, 7)
+    for top in (0, 7):
+        rows = slice(top, top + 7)
+        queries = block.query_norm(block.query(asking[:, rows])).reshape(1, 49, 8)
+        keys = block.image_norm(image[:, rows]).reshape(1, 49, 8)
+        attended, weights = by_the_book(block.attention, queries, keys)
+        x = image[:, rows] + 0.1 * attended.reshape(1, 7, 7, 8)
+        after[:, rows] = x + 0.1 * block.mlp(block.mlp_norm(x))
+        looked_at[:, rows] = 49 * weights.mean(dim=(1, 2)).reshape(1, 7, 7)
+    torch.testing.assert_close(block(image, landmarks), after)
+    torch.testing.assert_close(block.attention_map(image, landmarks), looked_at)
+
+
+@torch.no_grad()
 def test_attention_map_adds_up():
     block = CrossAttentionBlock(8, 2, 6).eval()
     looked_at = block.attention_map(torch.randn(3, 14, 14, 8), torch.randn(3, 14, 14, 6))

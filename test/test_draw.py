@@ -1,10 +1,11 @@
 """The overlay."""
 
+import cv2
 import numpy as np
 import pytest
 from conftest import frontal_points
 
-from fer_ros.draw import draw
+from fer_ros.draw import draw, draw_attention
 from fer_ros.labels import EMOTIONS
 from fer_ros.types import FaceEmotion
 
@@ -199,3 +200,102 @@ def test_views_and_read_only_pictures(astronaut):
     mirrored = astronaut[::-1, ::-1]
     drawn = draw(mirrored, [face()])
     np.testing.assert_array_equal(drawn, draw(np.ascontiguousarray(mirrored), [face()]))
+
+
+SIDES = (28, 14, 7)
+TILE = 3 * 112
+TOP = 48  # below the two lines of text
+LEFTS = [column * (TILE + 6) for column in range(4)]
+
+
+def even(count):
+    return [np.ones((count, side, side), np.float32) for side in SIDES]
+
+
+def grey_crops(count):
+    return np.full((count, 112, 112, 3), 128, np.uint8)
+
+
+def tile(drawn, column, row=0):
+    top = row * (TOP + TILE) + TOP
+    return drawn[top : top + TILE, LEFTS[column] : LEFTS[column] + TILE].astype(int)
+
+
+def test_attention_of_nobody_says_so():
+    drawn = draw_attention([], grey_crops(0), even(0))
+    assert drawn.ndim == 3
+    assert (drawn > 100).any()
+    np.testing.assert_array_equal(drawn, draw_attention([], grey_crops(0), []))
+
+
+@pytest.mark.parametrize("faces", [[face()], [face(), unusable()]])
+def test_attention_has_a_row_for_each_face(faces):
+    count = len(faces)
+    drawn = draw_attention(faces, grey_crops(count), even(count))
+    assert drawn.shape == (count * (TOP + TILE), 4 * (TILE + 6), 3)
+    assert drawn.dtype == np.uint8
+    for row in range(count):
+        assert (tile(drawn, 0, row) == 128).all()  # the crop itself
+
+
+def test_attention_names_the_face_and_the_largest_value():
+    """The first line is the label, the second one what stands below it."""
+    maps = even(1)
+    maps[2][0, 3, 3] = 5
+    titles, captions = np.s_[:24], np.s_[24:48]
+    plain = draw_attention([face()], grey_crops(1), even(1))
+    other = draw_attention([face(id="f00002")], grey_crops(1), maps)
+    assert (plain[titles] != other[titles]).any()
+    same = [
+        (plain[captions, left : left + TILE] == other[captions, left : left + TILE]).all()
+        for left in LEFTS
+    ]
+    assert same == [True, True, True, False]
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2])
+@pytest.mark.parametrize("place", [(0, 0), (3, 5)])
+def test_attention_is_brightest_where_the_network_looks(scale, place):
+    maps = [each * 0.5 for each in even(1)]
+    maps[scale][0, place[0], place[1]] = 4
+    drawn = draw_attention([face()], grey_crops(1), maps)
+    brightness = tile(drawn, 1 + scale).sum(axis=2)
+    cell = TILE // SIDES[scale]
+    rows, columns = np.nonzero(brightness == brightness.max())
+    assert (rows.mean() // cell, columns.mean() // cell) == place
+    far = brightness[-cell:, -cell:]
+    assert far.max() < 0.6 * brightness.max()
+
+
+def test_captions_fit_above_their_maps():
+    """49 is the most that a window of 7x7 allows."""
+    maps = [each * 49 for each in even(1)]
+    captions = draw_attention([face()], grey_crops(1), maps)[24:48]
+    for left in LEFTS:
+        assert (captions[:, left + TILE - 4 : left + TILE] == captions[0, 0]).all()
+
+
+def test_attention_shows_the_face_below():
+    """Light parts of the crop stay lighter."""
+    crops = grey_crops(1)
+    crops[:, :56] = 255
+    drawn = draw_attention([face()], crops, even(1))
+    for column in range(4):
+        picture = tile(drawn, column).sum(axis=2)
+        assert picture[:150].min() > picture[-150:].max()
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, 1e-30])
+def test_any_attention_can_be_drawn(value):
+    maps = [each * np.float32(value) for each in even(1)]
+    assert tile(draw_attention([face()], grey_crops(1), maps), 3).shape == (TILE, TILE, 3)
+
+
+def test_attention_is_more_colourful_the_more_there_is():
+    """The eye can order the colours: each step of the map is lighter than the one before."""
+    maps = even(1)
+    maps[2][0] = np.linspace(0, 2, 7, dtype=np.float32)[None]
+    drawn = draw_attention([face()], grey_crops(1), maps)
+    light = cv2.cvtColor(tile(drawn, 3).astype(np.uint8), cv2.COLOR_RGB2LAB)[..., 0]
+    steps = light[TILE // 2, 24::48].astype(int)
+    assert (np.diff(steps) > 0).all()

@@ -8,6 +8,7 @@ from torch import nn
 from fer_ros.labels import EMOTIONS
 from fer_ros.model import MODELS, build_model
 from fer_ros.model.checkpoint import load_model, save_model
+from fer_ros.model.image_stream import IMAGE_STREAMS, SCALES, ImageStream
 from fer_ros.model.network import FaceInput, FaceNetwork, FaceOutput
 from fer_ros.weights import InputSpec
 
@@ -178,11 +179,80 @@ def millions(name: str) -> float:
         return sum(value.numel() for value in build_model(name).parameters()) / 1e6
 
 
+# On the meta device tensors have shapes but no values, so that the largest network costs nothing.
+
+
+@pytest.fixture(params=IMAGE_STREAMS)
+def stream(request) -> ImageStream:
+    with torch.device("meta"):
+        return IMAGE_STREAMS[request.param]()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_image_streams_give_three_maps_frozen_or_trained(stream, frozen):
+    if frozen:
+        stream.freeze()
+    maps = stream.train()(torch.empty(2, 3, stream.side_px, stream.side_px, device="meta"))
+    expected = [(2, channels, s, s) for channels, s in zip(stream.channels, SCALES, strict=True)]
+    assert [tuple(each.shape) for each in maps] == expected
+    if any(value.requires_grad for value in stream.parameters()):
+        torch.stack([each.sum() for each in maps]).sum().backward()
+    trained = {name for name, value in stream.named_parameters() if value.grad is not None}
+    wanted = {
+        name for name, _ in stream.named_parameters() if not (frozen and name.startswith("trunk."))
+    }
+    assert trained == wanted
+    assert stream.trunk.training != frozen
+
+
+def test_layer_groups_hold_the_trunk_once_from_the_input_on(stream):
+    groups = stream.layer_groups()
+    assert all(groups)
+    found = [id(value) for group in groups for value in group]
+    assert found == [id(value) for value in stream.trunk.parameters()]
+    stem = next(name for name, _ in stream.trunk.named_modules() if name.endswith(("proj", "stem")))
+    first = {id(value) for value in groups[0]}
+    assert {id(value) for value in stream.trunk.get_submodule(stem).parameters()} <= first
+    stream.freeze()
+    assert stream.layer_groups() == []
+
+
+@pytest.mark.parametrize("image", IMAGE_STREAMS)
+def test_every_image_stream_fits_into_the_network(image):
+    with torch.device("meta"):
+        network = build_model("two_stream", image=image).train()
+        batch = torch.empty(2, 3, network.side_px, network.side_px)
+        logits, points = network(batch)
+        maps = network.attention_maps(batch)
+    assert (tuple(logits.shape), tuple(points.shape)) == ((2, len(EMOTIONS)), (2, 68, 2))
+    assert [tuple(each.shape) for each in maps] == [(2, side, side) for side in SCALES]
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "mobilefacenet"])
+def test_other_numbers_of_classes(name):
+    with torch.device("meta"):
+        network = build_model(name, classes=7).eval()
+        output = network(torch.empty(2, 3, network.side_px, network.side_px))
+    assert tuple(output.logits.shape) == (2, 7)
+
+
 @torch.no_grad()
-def test_attention_maps_of_the_three_scales():
-    network = build_model("two_stream_small").eval()
-    shapes = [tuple(each.shape) for each in network.attention_maps(pictures(network, 2))]
-    assert shapes == [(2, 28, 28), (2, 14, 14), (2, 7, 7)]
+@pytest.mark.parametrize("name", TWO_STREAMS)
+def test_attention_maps_are_those_of_the_crops(name):
+    torch.manual_seed(0)
+    network = FaceNetwork(build_model(name), InputSpec(luma=False)).eval()
+    crops = torch.randint(0, 256, (2, 112, 112, 3), dtype=torch.uint8)
+    maps = network.attention(crops)
+    assert [tuple(each.shape) for each in maps] == [(2, side, side) for side in SCALES]
+    normalised = crops.permute(0, 3, 1, 2) / 127.5 - 1
+    for found, expected in zip(maps, network.core.attention_maps(normalised), strict=True):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(found.mean(dim=(1, 2)), torch.ones(2))
+
+
+def test_other_networks_have_no_attention_maps():
+    network = FaceNetwork(build_model("vgg13"), InputSpec(size_px=64))
+    assert network.attention(torch.zeros(1, 112, 112, 3, dtype=torch.uint8)) is None
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,19 @@ class FaceNetwork(nn.Module):
 
         ``crops_rgb``: (B, 112, 112, 3). Networks without landmarks give points that are NaN.
         """
-        output = self(crops_rgb.permute(0, 3, 1, 2).to(self.temperature.dtype) / 255.0)
+        output = self(self._pictures(crops_rgb))
         probabilities = (output.logits / self.temperature).softmax(dim=1)
         if output.points is None:
             return probabilities.new_full((len(crops_rgb), 68, 2), torch.nan), probabilities
         return output.points * CROP_SIZE_PX - 0.5, probabilities
+
+    def attention(self, crops_rgb: Tensor) -> list[Tensor] | None:
+        """Where the network looks in uint8 crops (B, 112, 112, 3), as its ``attention_maps`` say.
+
+        None from networks without such maps.
+        """
+        maps = getattr(self.core, "attention_maps", None)
+        return maps(self.input(self._pictures(crops_rgb))) if maps else None
+
+    def _pictures(self, crops_rgb: Tensor) -> Tensor:
+        return crops_rgb.permute(0, 3, 1, 2).to(self.temperature.dtype) / 255.0

@@ -64,7 +64,7 @@ class FusionTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, tokens, dim) to logits (B, classes)."""
-        cls = self.cls_token.expand(len(tokens), -1, -1)
+        cls = self.cls_token.expand(tokens.shape[0], -1, -1)
         x = self.blocks(torch.cat([cls, tokens], dim=1) + self.position)
         summary = self.norm(x[:, 0])
         return self.head(summary * self.gate(summary))

@@ -1,0 +1,39 @@
+"""``fer``: the library at the command line."""
+
+import argparse
+import os
+import sys
+
+from fer_ros.cli import analyze, bags, models
+from fer_ros.detect import DetectorError
+from fer_ros.fetch import FetchError
+from fer_ros.weights import ModelError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command. 0: all went well; 1: something could not be read; 2: wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+        return code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (DetectorError, FetchError, ModelError) as error:
+        print(f"fer: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"fer: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fer", description="Emotions that faces show.")
+    commands = parser.add_subparsers(title="commands", required=True)
+    analyze.add_parser(commands)
+    models.add_parser(commands)
+    bags.add_parsers(commands)
+    return parser

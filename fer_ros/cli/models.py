@@ -1,0 +1,119 @@
+"""``fer models``: the models at hand, what every network costs, and the weights of others."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from fer_ros.fetch import PUBLISHED, fetch
+from fer_ros.weights import ModelCard, ModelError, model_folders, read_card
+
+_HEADING = ("network", "parameters", "GMAC per face", "input", "weights")
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds the command to those of ``fer``."""
+    parser = commands.add_parser(
+        "models",
+        help="what models are at hand",
+        description="Lists the model folders at hand, verifies their weights, and says what every "
+        "network costs: parameters, and billions of multiply-accumulates for one face.",
+    )
+    parser.set_defaults(run=_models)
+    fetching = parser.add_subparsers(title="commands").add_parser(
+        "fetch",
+        help="download published weights",
+        description="Downloads published weights of an image stream and verifies them. Nothing "
+        "else in fer uses the network.",
+    )
+    fetching.add_argument("name", metavar="NAME", help=f"one of {', '.join(PUBLISHED)}")
+    fetching.set_defaults(run=_fetch)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    folders = model_folders()
+    cards = [card for folder in folders if (card := _verified(folder))]
+    for card in cards:
+        _describe(card)
+    if not folders:
+        print("fer: no model folder is at hand: the installation is incomplete", file=sys.stderr)
+    if cards:
+        print()
+    _print_table([_HEADING, *_costs(cards)])
+    return 0 if folders and len(cards) == len(folders) else 1
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    name = arguments.name
+    path = fetch(name)
+    print(f"{name}: {path}, sha256 {PUBLISHED[name].sha256[:12]}... as expected")
+    print(f"To train a two_stream network from it, one whose image stream is {name}:")
+    print(f"  python -m training.train CONFIG DATA OUT --image-weights {shlex.quote(str(path))}")
+    return 0
+
+
+def _verified(folder: Path) -> ModelCard | None:
+    """The card, when the weights are the ones that it names; else says on stderr what is wrong."""
+    try:
+        card = read_card(folder)
+        card.verify()
+    except (ModelError, OSError) as error:
+        print(f"fer: {error}", file=sys.stderr)
+        return None
+    return card
+
+
+def _describe(card: ModelCard) -> None:
+    size_mib = card.weights_path.stat().st_size / 2**20
+    print(f"{card.name}: {card.architecture}, {len(card.labels)} emotions, {size_mib:.1f} MiB")
+    colours = "grey" if card.input.luma else "colour"
+    print(f"  sees faces at {card.input.size_px} px in {colours}")
+    print(f"  {card.folder}, sha256 {card.sha256[:12]}... as its card says")
+
+
+def _costs(cards: list[ModelCard]) -> list[tuple[str, ...]]:
+    """A row for every network, and for the two-stream network with each stream of PUBLISHED."""
+    # bring torch, which takes seconds: not for other commands
+    from fer_ros.model import MODELS
+    from fer_ros.model.cost import cost_of
+
+    variants = [(name, "") for name in MODELS] + [("two_stream", stream) for stream in PUBLISHED]
+    rows: list[tuple[str, ...]] = []
+    for architecture, stream in variants:
+        cost = cost_of(architecture, **{"image": stream} if stream else {})
+        rows.append(
+            (
+                f"{architecture}, {stream}" if stream else architecture,
+                f"{cost.parameters / 1e6:.1f} M",
+                f"{cost.macs / 1e9:.2f}",
+                f"{cost.side_px} px",
+                _weights(architecture, stream, cards),
+            )
+        )
+    return rows
+
+
+def _weights(architecture: str, stream: str, cards: list[ModelCard]) -> str:
+    """Names of model folders; else what the cache has, or how to get it; ``-`` for none."""
+    found = [
+        card.folder.name
+        for card in cards
+        if card.architecture == architecture and _stream(card) == stream
+    ]
+    if found or not stream:
+        return ", ".join(found) or "-"
+    return "fetched" if PUBLISHED[stream].path.is_file() else f"fetch {stream}"
+
+
+def _stream(card: ModelCard) -> str:
+    """The image stream, when it is one of PUBLISHED: those have a row of their own."""
+    stream = str(card.config.get("image"))
+    return stream if stream in PUBLISHED else ""
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    """Figures to the right, words to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *figures, weights in rows:
+        right = map(str.rjust, figures, widths[1:-1])
+        print("  ".join([name.ljust(widths[0]), *right, weights]))

@@ -1,0 +1,247 @@
+"""Published weights: verified or not kept. An opener stands in for the network."""
+
+import hashlib
+import io
+import re
+import resource
+import ssl
+from email.message import Message
+from http.client import IncompleteRead
+from pathlib import Path
+from urllib import request
+from urllib.error import HTTPError, URLError
+from urllib.response import addinfourl
+
+import pytest
+
+from fer_ros.fetch import PUBLISHED, FetchError, Published, cache_folder, fetch, open_https
+from fer_ros.model.image_stream import IMAGE_STREAMS
+
+CONTENT = bytes(range(250)) * 10_000  # more than one piece
+URL = "https://example.org/files/small.pth"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """The cache, which is not there yet; one small file can be fetched into it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    small = Published(URL, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    monkeypatch.setitem(PUBLISHED, "small", small)
+    return tmp_path / "cache" / "fer_ros"
+
+
+class Server:
+    """Answers with ``body``, or fails with ``error`` once that was read."""
+
+    def __init__(self, body: bytes = CONTENT, error: BaseException | None = None) -> None:
+        self.body, self.error = io.BytesIO(body), error
+        self.asked: list[str] = []
+
+    def __call__(self, url: str) -> "Server":
+        self.asked.append(url)
+        return self
+
+    def read(self, size: int) -> bytes:
+        piece = self.body.read(size)
+        if not piece and self.error:
+            raise self.error
+        return piece
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.body.close()
+
+
+class Endless(Server):
+    def read(self, size: int) -> bytes:
+        assert self.body.tell() < 10 * len(CONTENT), "it should have been stopped"
+        self.body.write(bytes(size))
+        return bytes(size)
+
+
+def refused(server: Server, folder: Path) -> str:
+    """What the person is told. One line that names the file, and nothing is kept."""
+    with pytest.raises(FetchError) as caught:
+        fetch("small", server)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{URL}: ")
+    assert not folder.is_dir() or list(folder.iterdir()) == []
+    return str(caught.value)
+
+
+def test_a_file_is_fetched_once(folder):
+    server = Server()
+    path = fetch("small", server)
+    assert (path, path.read_bytes()) == (folder / "small.pth", CONTENT)
+    assert [each.name for each in folder.iterdir()] == ["small.pth"]
+    assert fetch("small", server) == path
+    assert server.asked == [URL]
+
+
+@pytest.mark.parametrize("content", [b"", CONTENT[:-1], CONTENT[::-1]])
+def test_a_damaged_file_is_fetched_again(folder, content):
+    folder.mkdir(parents=True)
+    (folder / "small.pth").write_bytes(content)
+    assert fetch("small", Server()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("server", "words"),
+    [
+        (Server(b""), "ended after 0 of 2500000 bytes; try again"),
+        (Server(CONTENT[:-1]), "ended after 2499999 of 2500000 bytes; try again"),
+        (Server(CONTENT[::-1]), "expected sha256 [0-9a-f]{12}..., found .* nothing of it is kept"),
+        (Server(CONTENT + b"x"), "expected sha256"),
+        (Endless(b""), "expected sha256"),
+    ],
+    ids=["empty", "short", "other", "long", "endless"],
+)
+def test_another_file_is_refused(folder, server, words):
+    assert re.search(words, refused(server, folder))
+
+
+def http_error(code: int, reason: str) -> HTTPError:
+    return HTTPError(URL, code, reason, Message(), io.BytesIO())
+
+
+@pytest.mark.parametrize("body", [b"", CONTENT[:1_500_000]], ids=["at once", "half way"])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (URLError(OSError(-3, "Temporary failure in name resolution")), "Temporary failure in"),
+        (http_error(404, "Not Found"), "cannot be read: 404 Not Found"),
+        (http_error(503, "two\nlines"), "503 two lines"),
+        (TimeoutError(), "TimeoutError"),
+        (TimeoutError("The read operation timed out"), "timed out"),
+        (ssl.SSLCertVerificationError(1, "self-signed certificate"), "self-signed certificate"),
+        (IncompleteRead(b"abc", 10), "IncompleteRead"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_network_that_fails_is_one_line(folder, error, words, body):
+    told = refused(Server(body, error), folder)
+    assert words in told
+    assert told.endswith(
+        f"try again, or bring the file by other ways and store it as {folder}/small.pth"
+    )
+
+
+def test_an_old_file_stays_when_the_new_one_does_not_come(folder):
+    folder.mkdir(parents=True)
+    (folder / "other.pth").write_bytes(b"of somebody else")
+    with pytest.raises(FetchError):
+        fetch("small", Server(error=TimeoutError(), body=b""))
+    assert [each.name for each in folder.iterdir()] == ["other.pth"]
+
+
+def test_an_interrupted_download_keeps_nothing(folder):
+    with pytest.raises(KeyboardInterrupt):
+        fetch("small", Server(CONTENT[:1_500_000], KeyboardInterrupt()))
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(folder):
+    folder.parent.write_text("a file stands there")
+    told = refused(Server(), folder)
+    assert f"cannot be stored as {folder}/small.pth: Not a directory; make room there" in told
+
+
+def test_a_disk_that_is_full(folder):
+    """A limit on the size of files fails in the same place."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        told = refused(Server(), folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "cannot be stored" in told
+    assert "XDG_CACHE_HOME" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "there are: dinov2_vits14, "),
+        ("../../.bashrc", "there are"),
+        ("/etc/passwd", "there are"),
+        ("dinov2_vits15", "did you mean 'dinov2_vits14'"),
+    ],
+)
+def test_names_come_from_a_table(folder, name, words):
+    with pytest.raises(FetchError, match=words):
+        fetch(name, Server())
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "home/.cache/fer_ros"),
+        ("", "home/.cache/fer_ros"),
+        ("relative", "home/.cache/fer_ros"),
+        ("TMP/xdg", "xdg/fer_ros"),
+    ],
+)
+def test_the_cache_stands_where_it_is_wanted(tmp_path, monkeypatch, given, expected):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    if given is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", given.replace("TMP", str(tmp_path)))
+    assert cache_folder() == tmp_path / expected
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost/a.pth", "ftp://localhost/a.pth", "file:///a.pth"]
+)
+def test_only_https_is_spoken(url):
+    with pytest.raises(URLError, match="unknown url type"):
+        open_https(url)
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("http://example.org/a.pth", "unknown url type"),
+        ("ftp://example.org/a.pth", "unknown url type"),
+        ("file:///etc/passwd", "not allowed"),
+    ],
+)
+def test_no_redirection_leads_away_from_https(monkeypatch, location, words):
+    class Redirects(request.BaseHandler):
+        def https_open(self, asked):
+            headers = Message()
+            headers["Location"] = location
+            answer = addinfourl(io.BytesIO(), headers, asked.full_url, 302)
+            answer.msg = "Found"
+            return answer
+
+    monkeypatch.setattr(request, "HTTPSHandler", Redirects)
+    with pytest.raises(URLError, match=words):
+        open_https(URL)
+
+
+def test_a_redirection_within_https_is_followed(monkeypatch):
+    class Moved(request.BaseHandler):
+        def https_open(self, asked):
+            headers = Message()
+            headers["Location"] = "https://example.net/b.pth"
+            code = 302 if asked.host == "example.org" else 200
+            answer = addinfourl(io.BytesIO(b"weights"), headers, asked.full_url, code)
+            answer.msg = ""
+            return answer
+
+    monkeypatch.setattr(request, "HTTPSHandler", Moved)
+    assert open_https(URL).read() == b"weights"
+
+
+def test_the_table_is_complete():
+    table = {name: wanted for name, wanted in PUBLISHED.items() if name != "small"}
+    assert {"dinov2_vits14"} <= set(table) <= set(IMAGE_STREAMS)
+    for name, wanted in table.items():
+        assert wanted.url.startswith("https://")
+        assert name in wanted.url
+        assert len(bytes.fromhex(wanted.sha256)) == 32
+        assert wanted.size > 1e6
+    assert len({wanted.path for wanted in table.values()}) == len(table)
