@@ -5,7 +5,7 @@ holds its description and, for numbers, its inclusive range; both are checked on
 for the ROS parameter descriptors.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ class Checked:
             value, low, high = getattr(self, item.name), *_range(item.metadata)
             if is_dataclass(value):
                 continue
-            wanted = type(item.default)
+            wanted: Any = item.default_factory if item.default is MISSING else type(item.default)
             if wanted is float and type(value) is int:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not wanted:

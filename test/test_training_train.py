@@ -1,41 +1,44 @@
 """From a YAML file and packs to a model folder that the robot loads."""
 
+import csv
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
+import yaml
 from safetensors.torch import save_file
+from tree import ROOT
 
 from fer_ros.labels import FERPLUS_VOTES
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
-from training.train import (
-    TrainConfig,
-    build,
-    fit_temperature,
-    main,
-    parameter_groups,
-    read_config,
-)
+from training import train as training
+from training.data import Faces
+from training.networks import build
+from training.settings import NetworkConfig, read_config
+from training.train import epoch_order, fit_temperature, main
+
+# A network without batch statistics and chance: two processes have nothing that differs.
+SMALL = {
+    "network": {
+        "architecture": "vit_base",
+        "config": {"depth": 1, "embed_dim": 24, "num_heads": 2, "img_size": 224},
+    },
+    "augment": {"noise": 0.0},
+    "optimizer": {"lr": 0.01},
+    "epochs": 2,
+    "batch": 8,
+}
 
 
-@pytest.fixture
-def landmarks(tmp_path) -> Path:
-    """A fresh landmark network as training.landmarks stores it."""
-    torch.manual_seed(0)
-    path = tmp_path / "landmarks.safetensors"
-    save_file(MobileFaceNet().state_dict(), path)
-    return path
-
-
-@pytest.fixture
-def packs(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def packs(tmp_path_factory) -> Path:
     """Happy faces are bright below, sad ones above."""
-    folder = tmp_path / "packs"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("packs")
     for split, count in (("train", 24), ("valid", 8), ("test", 2)):
         votes = np.zeros((count, len(FERPLUS_VOTES)), np.int8)
         votes[::2, FERPLUS_VOTES.index("happiness")] = 10
@@ -47,9 +50,18 @@ def packs(tmp_path) -> Path:
     return folder
 
 
-def write_config(folder: Path, text: str) -> Path:
+@pytest.fixture(scope="module")
+def landmarks(tmp_path_factory) -> Path:
+    """A fresh landmark network as training.landmarks stores it."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("landmarks") / "landmarks.safetensors"
+    save_file(MobileFaceNet().state_dict(), path)
+    return path
+
+
+def write(folder: Path, values: object) -> Path:
     path = folder / "experiment.yaml"
-    path.write_text(text)
+    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
     return path
 
 
@@ -58,76 +70,145 @@ def run(monkeypatch, *arguments: object) -> None:
     main()
 
 
-def test_a_run_leaves_a_model_that_has_learned_something(tmp_path, packs, landmarks, monkeypatch):
-    out = tmp_path / "model"
-    text = f"{{landmarks: {landmarks}, epochs: 3, batch: 8, ema_decay: 0.0, lr: 3.0e-3}}"
-    run(monkeypatch, write_config(tmp_path, text), packs, out)
-    network = load_model(out)
-    assert network.spec.luma
-    assert network.temperature > 0
-    stored = network.core.landmarks.state_dict()
-    given = build(TrainConfig(landmarks=str(landmarks))).core.landmarks.state_dict()
+def figures(out: Path) -> list[list[float]]:
+    """Losses and validation figures of each epoch."""
+    with (out / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [[float(row[key]) for key in row if key != "pictures_per_s"] for row in rows]
+
+
+def test_a_two_stream_run_leaves_a_model_that_has_learned(tmp_path, packs, landmarks, monkeypatch):
+    out = tmp_path / "quick"
+    network = {"architecture": "two_stream_small", "landmarks": str(landmarks)}
+    experiment = {"network": network, "epochs": 3, "batch": 8, "ema_decay": 0.0}
+    run(monkeypatch, write(tmp_path, experiment), packs, out)
+    files = {path.name for path in out.iterdir()}
+    assert {"run.yaml", "metrics.csv", "curves.png", "classes.png", "confusion.png"} <= files
+    settings = yaml.safe_load((out / "run.yaml").read_text())
+    assert settings["network"]["landmarks"] == str(landmarks)
+    assert {"revision", "versions", "data", "seed"} <= set(settings)
+
+    loaded = load_model(out / "model" / "quick")
+    assert loaded.spec.luma
+    stored = loaded.core.landmarks.state_dict()
+    given = build(NetworkConfig(landmarks=str(landmarks))).core.landmarks.state_dict()
     assert all(torch.allclose(stored[name], given[name], atol=1e-3) for name in given)
     canvas = torch.from_numpy(np.load(packs / "ferplus_test.npz")["canvas"])
     crops = canvas[:, 16:128, 16:128, None].expand(-1, -1, -1, 3)
-    _, (happy, sad) = network.predict(crops)
+    _, (happy, sad) = loaded.predict(crops)
     assert happy[1] / happy[2] > sad[1] / sad[2]
+
+
+VARIANTS = {
+    "plain": {},
+    "sam": {"optimizer": {"lr": 0.01, "sam_rho": 0.05}},
+    "accumulated": {"accumulate": 2},
+    "mixed": {"augment": {"mixup": 0.2, "cutmix": 1.0}},
+    "drawn": {"loss": {"targets": "draw", "label_smoothing": 0.1, "logit_adjustment": 0.5}},
+    "balanced in bf16": {"balanced": True, "bf16": True},
+}
+
+
+@pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS)
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, packs, monkeypatch, change):
+    path = write(tmp_path, {**SMALL, **change})
+    run(monkeypatch, path, packs, tmp_path / "whole")
+
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        epochs = iter([training.train_epoch, dies])
+        patched.setattr(training, "train_epoch", lambda run, epoch: next(epochs)(run, epoch))
+        run(patched, path, packs, tmp_path / "killed")
+    assert len(figures(tmp_path / "killed")) == 1
+    run(monkeypatch, path, packs, tmp_path / "killed")
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
+
+
+def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
+    path = write(tmp_path, SMALL)
+    run(monkeypatch, path, packs, tmp_path / "one")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += [
+        "--standalone",
+        "-m",
+        "training.train",
+        str(path),
+        str(packs),
+        str(tmp_path / "two"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-4)
+
+
+def test_it_ends_when_nothing_gets_better(tmp_path, packs, monkeypatch):
+    experiment = {**SMALL, "epochs": 50, "patience": 2, "optimizer": {"lr": 0.0}}
+    run(monkeypatch, write(tmp_path, experiment), packs, tmp_path / "out")
+    assert len(figures(tmp_path / "out")) == 3
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch):
+    path = write(tmp_path, {**SMALL, "optimizer": {"lr": 1.0, "name": "sgd", "clip": 1e6}})
+    out = tmp_path / "out"
+    monkeypatch.setattr(
+        training.Loss, "__call__", lambda self, logits, targets: logits.sum() * float("nan")
+    )
+    with pytest.raises(SystemExit, match="the loss is not a number"):
+        run(monkeypatch, path, packs, out)
+    assert not (out / "last.pt").exists()
+    assert not (out / "model").exists()
+
+
+def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkeypatch):
+    run(monkeypatch, write(tmp_path, {**SMALL, "epochs": 1}), packs, tmp_path / "out")
+    other = write(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
+    with pytest.raises(SystemExit, match=r"another experiment: optimizer\.lr was 0\.01, is 0\.02"):
+        run(monkeypatch, other, packs, tmp_path / "out")
+    (tmp_path / "out" / "last.pt").write_bytes(b"PK")
+    with pytest.raises(SystemExit, match=r"last\.pt: damaged"):
+        run(monkeypatch, other, packs, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("", "expected a mapping"),
         ("{}", "landmarks: expected a file"),
+        ("a: [", "not a YAML file"),
         ("epoch: 3", "did you mean 'epochs'"),
         ("epochs: many", "epochs: expected int"),
-        ("{architecture: three_stream, landmarks: LANDMARKS}", "unknown architecture"),
-        ("{architecture: vgg13, landmarks: LANDMARKS}", "architecture"),
-        ("{landmarks: LANDMARKS}", "expected at least a batch of 32, found 24 pictures"),
-        ("{image: vits9, landmarks: LANDMARKS}", "image"),
-        ("{landmarks: LANDMARKS, image_weights: LANDMARKS}", "efficientnet_lite0"),
+        ("network: {architecture: three_stream}", "unknown architecture"),
+        ("network: {architecture: vgg13, landmarks: a}", "neither a landmark nor"),
+        ("network: {architecture: vgg13, config: {depth: 3}}", "depth"),
+        ("network: {architecture: mobilefacenet}", "gives no emotions"),
+        ("network: {architecture: vgg13, image_weights: no.pth}", "no.pth: cannot be read"),
+        ("{batch: 8, network: {architecture: vgg13}, optimizer: {name: adamv}}", "adamv"),
+        ("{network: {architecture: vgg13}}", "expected at least a batch of 32, found 24 pictures"),
     ],
 )
-def test_what_is_wrong_is_one_line(tmp_path, packs, landmarks, monkeypatch, text, words):
-    path = write_config(tmp_path, text.replace("LANDMARKS", str(landmarks)))
+def test_what_is_wrong_is_one_line(tmp_path, packs, monkeypatch, text, words):
     with pytest.raises(SystemExit, match=words) as ended:
-        run(monkeypatch, path, packs, tmp_path / "model")
+        run(monkeypatch, write(tmp_path, text), packs, tmp_path / "out")
     assert "\n" not in str(ended.value.code)
-    assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "out" / "model").exists()
 
 
 def test_image_weights_of_the_command_line_win(tmp_path):
-    path = write_config(tmp_path, "image_weights: a.pth")
-    assert read_config(path).image_weights == "a.pth"
-    assert read_config(path, "b.pth").image_weights == "b.pth"
+    path = write(tmp_path, {"network": {"image_weights": "a.pth"}})
+    assert read_config(path).network.image_weights == "a.pth"
+    assert read_config(path, "b.pth").network.image_weights == "b.pth"
 
 
-def test_published_weights_go_into_the_image_stream(tmp_path, landmarks):
-    torch.manual_seed(1)
-    published = timm.create_model("vit_small_patch8_224", img_size=112).state_dict()
-    path = tmp_path / "vit.safetensors"
-    save_file(published, path)
-    config = TrainConfig(image="vits8", landmarks=str(landmarks), image_weights=str(path))
-    trunk = build(config).core.image.trunk.state_dict()
-    name = "blocks.3.mlp.fc1.weight"
-    assert torch.equal(trunk[name], published[name])
-
-
-@pytest.mark.parametrize("image", ["efficientnet_lite0", "vits8"])
-@pytest.mark.parametrize("frozen", [False, True])
-def test_every_trained_parameter_is_in_one_group(landmarks, monkeypatch, image, frozen):
-    config = TrainConfig(
-        image=image, landmarks=str(landmarks), freeze_image=frozen, layer_decay=0.5, lr=1.0
-    )
-    network = build(config)
-    groups = parameter_groups(network, config)
-    listed = [id(value) for group in groups for value in group["params"]]
-    trained = [id(value) for value in network.parameters() if value.requires_grad]
-    assert sorted(listed) == sorted(trained)
-    rates = {id(value): group["lr"] for group in groups for value in group["params"]}
-    trunk = [rates[id(value)] for value in network.core.image.trunk.parameters() if not frozen]
-    assert trunk == sorted(trunk)
-    assert not trunk or trunk[0] < trunk[-1] == config.trunk_lr_ratio
-    assert rates[id(network.core.fusion.head.weight)] == 1.0
+def test_balanced_passes_draw_every_emotion_alike():
+    labels = torch.tensor([0] * 900 + [3] * 100)
+    faces = Faces(torch.zeros(1000, 1, 1), torch.zeros(1000, 8), labels)
+    order = epoch_order(faces, True, torch.Generator().manual_seed(0))
+    assert (labels[order] == 3).float().mean() == pytest.approx(0.5, abs=0.05)
+    plain = epoch_order(faces, False, torch.Generator().manual_seed(0))
+    assert sorted(plain.tolist()) == list(range(1000))
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -139,7 +220,7 @@ def test_the_temperature_is_found(temperature):
 
 
 def test_the_shipped_experiments_can_be_read():
-    paths = sorted(Path("training/configs").glob("*.yaml"))
+    paths = sorted((ROOT / "training" / "configs").glob("*.yaml"))
     assert paths
     for path in paths:
-        assert read_config(path).landmarks
+        assert read_config(path).network.architecture

@@ -1,6 +1,7 @@
 """Packs of ``training.prepare`` as tensors, with the vote distribution as the target."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fer_ros.labels import FERPLUS_TO_EMOTIONS, FERPLUS_VOTES
+from fer_ros.labels import EMOTIONS, FERPLUS_TO_EMOTIONS, FERPLUS_VOTES
 
 _EMOTION_VOTES = slice(0, len(FERPLUS_TO_EMOTIONS))
 
@@ -27,6 +28,20 @@ class Faces:
 
     def __len__(self) -> int:
         return len(self.canvases)
+
+    def to(self, device: torch.device) -> "Faces":
+        """The same faces with their pictures on another device."""
+        return replace(self, canvases=self.canvases.to(device))
+
+    def counts(self) -> NDArray[np.int64]:
+        """Pictures of each emotion (8,)."""
+        return torch.bincount(self.labels, minlength=len(EMOTIONS)).numpy()
+
+    def sha256(self) -> str:
+        """Hexadecimal digest of pictures and targets."""
+        digest = hashlib.sha256(self.canvases.numpy().tobytes())
+        digest.update(self.targets.numpy().tobytes())
+        return digest.hexdigest()
 
 
 def distribution(votes: NDArray[np.int64]) -> NDArray[np.float32]:

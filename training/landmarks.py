@@ -22,6 +22,7 @@ from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import InputSpec
 from training.augment import (
     AugmentConfig,
+    Draws,
     centre_maps,
     degrade,
     move_points,
@@ -97,8 +98,9 @@ def train(arguments: argparse.Namespace) -> None:
         order = torch.randperm(len(canvases))[: steps // arguments.epochs * arguments.batch]
         bar = tqdm(order.split(arguments.batch), desc=f"epoch {epoch + 1}", mininterval=20)
         for chosen in bar:
-            maps, mirrored = random_maps(len(chosen), STRONG)
-            crops = face_input(degrade(view(canvases[chosen], maps), STRONG))
+            draws = Draws.fresh(len(chosen))
+            maps, mirrored = random_maps(draws, STRONG)
+            crops = face_input(degrade(view(canvases[chosen], maps), draws, STRONG))
             target = move_points(points[chosen], maps, mirrored)
             with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
                 predicted = step(crops)

@@ -1,108 +1,140 @@
-"""``python -m training.train CONFIG.yaml DATA OUT``: a classifier from FER+ votes.
+"""``python -m training.train EXPERIMENT.yaml DATA OUT``: a classifier from votes.
 
-DATA holds the packs of ``training.prepare``. OUT becomes a model folder that the robot loads,
-written anew after every epoch; the temperature is fitted on the validation split at the end.
+DATA holds the packs of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, pictures,
+``last.pt`` and, in ``OUT/model/<name of OUT>``, the model folder of the best epoch so far, by
+accuracy on the validation split, which the robot loads. The same command goes on with a run that
+was killed, from the last epoch that was completed, to the same numbers.
+
+Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``; ``batch`` is that
+of all processes together.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-import yaml
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 from tqdm import tqdm
 
-from fer_ros.config import Checked, from_dict, setting
-from fer_ros.model import build_model
+from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
-from fer_ros.model.published import load_published, load_trunk
-from fer_ros.model.two_stream import TwoStream
-from fer_ros.weights import InputSpec
-from training.augment import AugmentConfig, centre_maps, degrade, random_maps, view
+from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
 from training.data import Faces, load_ferplus
-from training.imagenet import IMAGENET
+from training.figures import draw_classes, draw_confusion, draw_curves
+from training.losses import Loss, make_targets
+from training.networks import build, make_optimizer, make_schedule
+from training.processes import World, world
+from training.runlog import RunLog, write_settings
+from training.settings import TrainConfig, read_config
+from training.state import RunState
+
+_EPOCHS_APART = 100_003  # between the seeds of two runs, so that their epochs draw other numbers
 
 
-@dataclass(frozen=True)
-class TrainConfig(Checked):
-    """One experiment."""
+class Run:
+    """All that an experiment holds while it runs."""
 
-    architecture: str = setting("two_stream_small", "a name in fer_ros.model.MODELS")
-    image: str = setting("efficientnet_lite0", "a name in fer_ros.model.image_stream.IMAGE_STREAMS")
-    landmarks: str = setting("", "safetensors file of training.landmarks")
-    image_weights: str = setting("", "published weights of the image stream; empty: ImageNet's")
-    freeze_image: bool = setting(False, "the image stream keeps these weights")
-    epochs: int = setting(5, "passes over the training split", 1, 1000)
-    batch: int = setting(32, "pictures in a step", 1, 4096)
-    lr: float = setting(1e-3, "highest learning rate", 0.0, 1.0)
-    trunk_lr_ratio: float = setting(0.5, "of the image stream", 0.0, 1.0)
-    layer_decay: float = setting(1.0, "of each of its blocks over that of the next", 0.0, 1.0)
-    weight_decay: float = setting(0.05, "of AdamW", 0.0, 1.0)
-    ema_decay: float = setting(0.998, "of the averaged weights, which are the ones kept", 0.0, 1.0)
-    seed: int = setting(0, "of all random draws", 0, 2**31)
-
-
-def build(config: TrainConfig) -> FaceNetwork:
-    """The network with the weights that it starts from. ModelError names a file that is no use."""
-    core = build_model(config.architecture, image=config.image)
-    if not isinstance(core, TwoStream):
-        raise ValueError(
-            f"architecture: expected a two-stream network, got {config.architecture!r}"
-        )
-    if not config.landmarks:
-        raise ValueError("landmarks: expected a file of training.landmarks, found none")
-    load_published(core.landmarks, Path(config.landmarks))
-    if config.image_weights:
-        load_trunk(core.image, Path(config.image_weights))
-    elif config.image in IMAGENET:
-        core.image.trunk.load_state_dict(core.image.translate(IMAGENET[config.image]()))
-    if config.freeze_image:
-        core.image.freeze()
-    return FaceNetwork(core, InputSpec(size_px=core.side_px))
+    def __init__(
+        self, config: TrainConfig, faces: Faces, network: FaceNetwork, place: World
+    ) -> None:
+        self.config, self.place = config, place
+        self.faces = faces.to(place.device)
+        self.network = network.to(place.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            self.network.compile()
+        self.stepped = place.spread(self.network)
+        self.ema = ModelEmaV3(self.network, decay=config.ema_decay, use_warmup=True)
+        self.optimizer = make_optimizer(self.network, config.optimizer)
+        self.steps = len(faces) // config.batch
+        self.schedule = make_schedule(self.optimizer, config.optimizer, config.epochs * self.steps)
+        prior = faces.targets.mean(dim=0)
+        self.loss = Loss(prior, config.loss)
 
 
-def parameter_groups(network: FaceNetwork, config: TrainConfig) -> list[dict]:
-    """The trunk of the image stream slower than what starts from nothing; no decay for vectors."""
-    blocks = cast(TwoStream, network.core).image.layer_groups()
-    top = config.lr * config.trunk_lr_ratio
-    rates = {
-        id(value): top * config.layer_decay**above
-        for above, block in enumerate(reversed(blocks))
-        for value in block
-    }
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for value in network.parameters():
-        if value.requires_grad:
-            key = (rates.get(id(value), config.lr), value.ndim > 1)
-            groups.setdefault(key, []).append(value)
-    return [
-        {"params": values, "lr": lr, "weight_decay": config.weight_decay if decay else 0.0}
-        for (lr, decay), values in groups.items()
-    ]
+def epoch_order(faces: Faces, balanced: bool, generator: torch.Generator) -> Tensor:
+    """Indices (N,) of one pass; ``balanced`` draws every emotion equally often, with repeats."""
+    if not balanced:
+        return torch.randperm(len(faces), generator=generator)
+    counts = torch.bincount(faces.labels, minlength=len(EMOTIONS))
+    weights = 1.0 / counts[faces.labels]
+    return torch.multinomial(weights, len(faces), replacement=True, generator=generator)
 
 
-def batches(faces: Faces, size: int, title: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass in random order: augmented crops (size, 1, 112, 112) and targets (size, 8)."""
-    config = AugmentConfig()
-    order = torch.randperm(len(faces))[: len(faces) // size * size]
-    for chosen in tqdm(order.split(size), desc=title, mininterval=20):
-        maps, _ = random_maps(size, config)
-        yield degrade(view(faces.canvases[chosen], maps), config), faces.targets[chosen]
+def batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's crops (n, 1, 112, 112) and targets (n, 8) of each step of a pass.
+
+    Every process draws the numbers of the whole batch and takes its part.
+    """
+    config, faces = run.config, run.faces
+    generator = torch.Generator().manual_seed(config.seed * _EPOCHS_APART + epoch)
+    part = run.place.part(config.batch)
+    order = epoch_order(faces, config.balanced, generator)[: run.steps * config.batch]
+    for chosen in order.split(config.batch):
+        numbers = torch.rand(config.batch, Draws.COUNT, generator=generator)
+        targets = make_targets(faces.targets[chosen], config.loss, generator)
+        draws = Draws(numbers[part])
+        maps, _ = random_maps(draws, config.augment)
+        crops = degrade(view(faces.canvases[chosen[part]], maps), draws, config.augment)
+        yield mix(crops, targets[part].to(crops.device), config.augment)
+
+
+def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
+    """One step of the optimizer; the loss before it. ValueError when it is not a number."""
+    config, parts = run.config, run.config.accumulate
+
+    def gradients() -> float:
+        run.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for some, wanted in zip(crops.chunk(parts), targets.chunk(parts), strict=True):
+            with torch.autocast(crops.device.type, torch.bfloat16, enabled=config.bf16):
+                logits = run.stepped(some).logits
+            loss = run.loss(logits, wanted) * (len(some) / len(crops))
+            loss.backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(run.network.parameters(), config.optimizer.clip)
+        return total
+
+    loss = gradients()
+    if loss != loss or loss == float("inf"):
+        raise ValueError("the loss is not a number any more: lower optimizer.lr, or look at DATA")
+    run.optimizer.step(gradients if config.optimizer.sam_rho else None)
+    run.ema.update(run.network)
+    return loss
+
+
+def train_epoch(run: Run, epoch: int) -> float:
+    """One pass over the training split; the mean loss."""
+    torch.manual_seed(run.config.seed * _EPOCHS_APART + epoch * run.place.size + run.place.rank)
+    run.network.train()
+    total = 0.0
+    bar = tqdm(
+        batches(run, epoch),
+        desc=f"epoch {epoch + 1}/{run.config.epochs}",
+        total=run.steps,
+        disable=not run.place.writes,
+    )
+    for step, (crops, targets) in enumerate(bar):
+        run.schedule.step_update(epoch * run.steps + step)
+        total += learn(run, crops, targets)
+        bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
+    return run.place.mean(total / run.steps)
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, faces: Faces) -> Tensor:
+def predict_logits(network: nn.Module, faces: Faces, device: torch.device) -> Tensor:
     """Logits (N, 8) of the aligned crops, without augmentation."""
     parts = faces.canvases.split(128)
-    return torch.cat([network(view(part, centre_maps(len(part)))).logits for part in parts])
+    found = [network(view(part.to(device), centre_maps(len(part)))).logits for part in parts]
+    return torch.cat(found).float().cpu()
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
@@ -120,64 +152,96 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     return log_temperature.exp().item()
 
 
-def train(config: TrainConfig, data: Path, out: Path, fast: bool) -> None:
-    """The whole run."""
-    torch.manual_seed(config.seed)
-    network = build(config)
-    faces, valid = load_ferplus(data, "train"), load_ferplus(data, "valid")
-    if len(faces) < config.batch or len(valid) == 0:
-        found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
-        raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    step = torch.compile(network) if fast else network
-    ema = ModelEmaV3(network, decay=config.ema_decay, use_warmup=True)
-    optimizer = torch.optim.AdamW(parameter_groups(network, config))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        max_lr=[group["lr"] for group in optimizer.param_groups],
-        total_steps=config.epochs * (len(faces) // config.batch),
-        pct_start=0.15,
-    )
+def validate(run: Run, valid: Faces) -> tuple[dict[str, float], Tensor]:
+    """Figures of the averaged weights on the validation split, and its confusion (8, 8)."""
+    network = run.ema.module.eval()
+    logits = predict_logits(network, valid, run.place.device)
+    network.temperature.fill_(fit_temperature(logits, valid.targets))
+    confusion = multiclass_confusion_matrix(logits, valid.labels, len(EMOTIONS))
+    recalls = confusion.diagonal() / confusion.sum(dim=1).clamp_min(1)
+    known = confusion.sum(dim=1) > 0
+    figures = {
+        "valid_loss": F.cross_entropy(logits, valid.targets).item(),
+        "valid_accuracy": (logits.argmax(dim=1) == valid.labels).float().mean().item(),
+        "valid_mean_recall": recalls[known].mean().item(),
+        "temperature": network.temperature.item(),
+    }
+    return figures, confusion
+
+
+def keep_model(run: Run, out: Path) -> None:
+    """The averaged weights as a model folder."""
+    folder = out / "model" / out.name
+    save_model(run.ema.module, folder, run.config.network.architecture, **run.config.network.config)
+
+
+def complete_epoch(run: Run, state: RunState, valid: Faces) -> tuple[bool, dict[str, Any], Tensor]:
+    """Trains and validates one epoch; is it the best, its figures, its confusion."""
     started = time.monotonic()
-    for epoch in range(config.epochs):
-        network.train()
-        for crops, targets in batches(faces, config.batch, f"epoch {epoch + 1}"):
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-                logits = step(crops).logits
-            loss = F.cross_entropy(logits.float(), targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            schedule.step()
-            ema.update(network)
-        logits = predict_logits(ema.module.eval(), valid)
-        accuracy = (logits.argmax(dim=1) == valid.labels).float().mean()
-        minutes = (time.monotonic() - started) / 60
-        print(f"epoch {epoch + 1}: {minutes:.1f} min, valid accuracy {accuracy:.4f}", flush=True)
-        ema.module.temperature.fill_(fit_temperature(logits, valid.targets))
-        save_model(ema.module, out, config.architecture, image=config.image)
+    loss = train_epoch(run, state.epoch)
+    spent_s = time.monotonic() - started
+    figures, confusion = validate(run, valid)
+    row = {
+        "epoch": state.epoch + 1,
+        "lr": run.optimizer.param_groups[-1]["lr"],
+        "train_loss": loss,
+        **figures,
+        "pictures_per_s": run.steps * run.config.batch / spent_s,
+    }
+    return state.add(row), row, confusion
 
 
-def read_config(path: Path, image_weights: str | None = None) -> TrainConfig:
-    """The experiment of a YAML file. ValueError names an unknown key or a wrong value."""
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    config = from_dict(TrainConfig, values, str(path))
-    return replace(config, image_weights=image_weights) if image_weights else config
+def run_epochs(run: Run, valid: Faces, out: Path) -> None:
+    """From where the run stands to its end; process 0 keeps everything in ``out``."""
+    state = RunState.load(out / "last.pt", run)
+    log = RunLog(out, state.rows) if run.place.writes else None
+    while not state.is_over(run.config):
+        is_best, row, confusion = complete_epoch(run, state, valid)
+        if log is None:
+            continue
+        log.add(row)
+        draw_curves(log.rows, out / "curves.png")
+        if is_best:
+            keep_model(run, out)
+            draw_confusion(confusion.numpy(), out / "confusion.png")
+        state.save(out / "last.pt", run)
+        print(
+            f"epoch {row['epoch']}: valid accuracy {row['valid_accuracy']:.4f}, mean recall "
+            f"{row['valid_mean_recall']:.4f}, {row['pictures_per_s']:.0f} pictures/s",
+            flush=True,
+        )
+    if log is not None:
+        log.close()
+
+
+def train(config: TrainConfig, data: Path, out: Path) -> None:
+    """The whole run. ValueError or OSError, one line, when it cannot be."""
+    with world() as place:
+        torch.manual_seed(config.seed)
+        network = build(config.network)
+        faces, valid = load_ferplus(data, "train"), load_ferplus(data, "valid")
+        if len(faces) < config.batch or len(valid) == 0:
+            found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
+            raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
+        run = Run(config, faces, network, place)
+        if place.writes:
+            write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
+            counts = {"train": faces.counts(), "valid": valid.counts()}
+            draw_classes(counts, out / "classes.png")
+        run_epochs(run, valid, out)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("config", type=Path)
+    parser.add_argument("experiment", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--image-weights", metavar="FILE", help="in place of the configured ones")
-    parser.add_argument("--fast", action="store_true", help="compiled, in bfloat16")
     arguments = parser.parse_args()
     try:
-        config = read_config(arguments.config, arguments.image_weights)
-        train(config, arguments.data, arguments.out, arguments.fast)
+        config = read_config(arguments.experiment, arguments.image_weights)
+        train(config, arguments.data, arguments.out)
     except (ValueError, OSError) as error:
         sys.exit(f"train: {error}")
 

@@ -1,0 +1,92 @@
+"""The weights that training starts from, and who learns how fast."""
+
+import cv2
+import pytest
+import skimage.data
+import timm
+import torch
+from safetensors.torch import save_file
+
+from fer_ros.model.mobilefacenet import MobileFaceNet
+from training.imagenet import efficientnet_lite0
+from training.networks import build, make_optimizer, make_schedule, parameter_groups
+from training.settings import NetworkConfig, OptimizerConfig
+
+
+@pytest.fixture(scope="module")
+def landmarks(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("landmarks") / "landmarks.safetensors"
+    save_file(MobileFaceNet().state_dict(), path)
+    return str(path)
+
+
+@torch.no_grad()
+def test_imagenet_weights_know_a_cat():
+    network = timm.create_model("efficientnet_lite0").eval()
+    network.load_state_dict(efficientnet_lite0())
+    square = skimage.data.chelsea()[:, 75:375]
+    picture = torch.from_numpy(cv2.resize(square, (224, 224), interpolation=cv2.INTER_AREA))
+    seen = network(picture.permute(2, 0, 1)[None] / 127.5 - 1)[0]
+    assert set(seen.topk(3).indices.tolist()) == {281, 282, 285}  # tabby, tiger, Egyptian cat
+
+
+def test_the_image_stream_starts_from_imagenet(landmarks):
+    core = build(NetworkConfig(landmarks=landmarks)).core
+    published = efficientnet_lite0()
+    name = "blocks.2.0.conv_dw.weight"
+    assert torch.equal(core.image.trunk.state_dict()[name], published[name])
+
+
+def test_published_weights_go_into_the_image_stream(tmp_path, landmarks):
+    torch.manual_seed(1)
+    published = timm.create_model("vit_small_patch8_224", img_size=112).state_dict()
+    path = tmp_path / "vit.safetensors"
+    save_file(published, path)
+    config = NetworkConfig(config={"image": "vits8"}, landmarks=landmarks, image_weights=str(path))
+    name = "blocks.3.mlp.fc1.weight"
+    assert torch.equal(build(config).core.image.trunk.state_dict()[name], published[name])
+
+
+@pytest.mark.parametrize("image", ["efficientnet_lite0", "vits8"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_every_trained_parameter_is_in_one_group(landmarks, image, frozen):
+    network = build(
+        NetworkConfig(config={"image": image}, landmarks=landmarks, freeze_image=frozen)
+    )
+    groups = parameter_groups(network, OptimizerConfig(lr=1.0, layer_decay=0.5))
+    listed = [id(value) for group in groups for value in group["params"]]
+    trained = [id(value) for value in network.parameters() if value.requires_grad]
+    assert sorted(listed) == sorted(trained)
+    rates = {id(value): group["lr"] for group in groups for value in group["params"]}
+    trunk = [rates[id(value)] for value in network.core.image.trunk.parameters() if not frozen]
+    assert trunk == sorted(trunk)
+    assert not trunk or trunk[0] < trunk[-1] == OptimizerConfig.trunk_lr_ratio
+    assert rates[id(network.core.fusion.head.weight)] == 1.0
+    decays = {
+        value.ndim > 1: group["weight_decay"] for group in groups for value in group["params"]
+    }
+    assert decays == {True: OptimizerConfig.weight_decay, False: 0.0}
+
+
+@pytest.mark.parametrize("sam_rho", [0.0, 0.05])
+def test_rates_rise_and_fall_in_proportion(landmarks, sam_rho):
+    config = OptimizerConfig(lr=0.1, trunk_lr_ratio=0.5, warmup=0.1, sam_rho=sam_rho)
+    optimizer = make_optimizer(build(NetworkConfig(landmarks=landmarks)), config)
+    schedule = make_schedule(optimizer, config, steps=100)
+    seen = []
+    for step in range(100):
+        schedule.step_update(step)
+        rates = {group["lr"] for group in optimizer.param_groups}
+        seen.append(max(rates))
+        assert min(rates) == pytest.approx(0.5 * max(rates))
+    assert seen[0] == 0.0
+    assert max(seen) == pytest.approx(0.1, rel=0.05)
+    assert seen.index(max(seen)) == 10
+    assert seen[-1] < 0.001
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_run_of_few_steps_has_a_schedule(landmarks, steps):
+    optimizer = make_optimizer(build(NetworkConfig(landmarks=landmarks)), OptimizerConfig())
+    make_schedule(optimizer, OptimizerConfig(), steps).step_update(0)
+    assert optimizer.param_groups[0]["lr"] > 0

@@ -1,0 +1,62 @@
+"""Pictures of a run, as in the thesis (figures 2, 4, 7 and 8)."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from fer_ros.labels import EMOTIONS
+
+mpl.use("Agg")
+
+
+def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
+    """Loss and accuracy over the epochs of ``metrics.csv``."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for name in ("train_loss", "valid_loss"):
+        left.plot(epochs, [row[name] for row in rows], marker=".", label=name.partition("_")[0])
+    for name in ("accuracy", "mean_recall"):
+        right.plot(epochs, [row[f"valid_{name}"] for row in rows], marker=".", label=name)
+    left.set(xlabel="epoch", ylabel="cross-entropy")
+    right.set(xlabel="epoch", ylabel="on the validation split")
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def draw_classes(counts: dict[str, NDArray[np.int64]], path: Path) -> None:
+    """How many pictures each emotion has (8,), by split."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(counts)
+    for index, (split, values) in enumerate(counts.items()):
+        places = np.arange(len(EMOTIONS)) + (index - (len(counts) - 1) / 2) * width
+        bars = axes.bar(places, values, width, label=split)
+        axes.bar_label(bars, fontsize=7)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=30)
+    axes.set(ylabel="pictures", yscale="symlog")
+    axes.legend()
+    figure.savefig(path)
+
+
+def draw_confusion(confusion: NDArray[np.int64], path: Path) -> None:
+    """Shares of each true emotion (rows) by what was seen (columns); counts (8, 8) beside them."""
+    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    axes = figure.subplots()
+    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(shown, label="share of the row")
+    for (row, column), share in np.ndenumerate(shares):
+        text = f"{share:.0%}\n{confusion[row, column]}"
+        colour = "white" if share > 0.5 else "black"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
+    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
+    axes.set(xlabel="seen", ylabel="true")
+    figure.savefig(path)

@@ -1,0 +1,85 @@
+"""The network of an experiment, with the weights that it starts from, and its learning rates."""
+
+from pathlib import Path
+from typing import cast
+
+from pytorch_optimizer import SAM
+from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.scheduler import CosineLRScheduler
+from torch import nn
+from torch.optim import Optimizer
+
+from fer_ros.model import build_model
+from fer_ros.model.baselines import Baseline
+from fer_ros.model.network import FaceNetwork
+from fer_ros.model.published import load_published, load_trunk
+from fer_ros.model.two_stream import TwoStream
+from fer_ros.weights import InputSpec
+from training.imagenet import IMAGENET
+from training.settings import NetworkConfig, OptimizerConfig
+
+
+def build(config: NetworkConfig) -> FaceNetwork:
+    """The network to train. ValueError, one line, names what does not fit."""
+    core = build_model(config.architecture, **config.config)
+    if isinstance(core, TwoStream):
+        _start_two_stream(core, config)
+    elif config.landmarks or config.freeze_image:
+        raise ValueError(f"{config.architecture} has neither a landmark nor an image stream")
+    elif config.image_weights and isinstance(core, Baseline):
+        load_trunk(core, Path(config.image_weights))
+    elif config.image_weights:
+        load_published(core, Path(config.image_weights))
+    if not hasattr(core, "side_px"):
+        raise ValueError(f"architecture {config.architecture}: gives no emotions to train")
+    return FaceNetwork(core, InputSpec(size_px=cast(int, core.side_px)))
+
+
+def _start_two_stream(core: TwoStream, config: NetworkConfig) -> None:
+    if not config.landmarks:
+        raise ValueError("network.landmarks: expected a file of training.landmarks, found none")
+    load_published(core.landmarks, Path(config.landmarks))
+    image = core.image
+    if config.image_weights:
+        load_trunk(image, Path(config.image_weights))
+    elif image.trunk_name in IMAGENET:
+        image.trunk.load_state_dict(image.translate(IMAGENET[image.trunk_name]()))
+    if config.freeze_image:
+        image.freeze()
+
+
+def parameter_groups(network: FaceNetwork, config: OptimizerConfig) -> list[dict]:
+    """The trunk of an image stream slower than what starts from nothing; no decay for vectors."""
+    blocks = network.core.image.layer_groups() if isinstance(network.core, TwoStream) else []
+    top = config.lr * config.trunk_lr_ratio
+    rates = {
+        id(value): top * config.layer_decay**above
+        for above, block in enumerate(reversed(blocks))
+        for value in block
+    }
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for value in network.parameters():
+        if value.requires_grad:
+            key = (rates.get(id(value), config.lr), value.ndim > 1)
+            groups.setdefault(key, []).append(value)
+    return [
+        {"params": values, "lr": lr, "weight_decay": config.weight_decay if decay else 0.0}
+        for (lr, decay), values in groups.items()
+    ]
+
+
+def make_optimizer(network: FaceNetwork, config: OptimizerConfig) -> Optimizer:
+    """The optimizer of timm, inside SAM where that is asked for. ValueError: there is none."""
+    groups = parameter_groups(network, config)
+    if config.sam_rho:
+        kind = get_optimizer_class(config.name, bind_defaults=False)
+        return SAM(groups, cast(type[Optimizer], kind), rho=config.sam_rho, lr=config.lr)
+    return create_optimizer_v2(groups, opt=config.name, lr=config.lr)
+
+
+def make_schedule(optimizer: Optimizer, config: OptimizerConfig, steps: int) -> CosineLRScheduler:
+    """A cosine over all ``steps`` behind a warm-up, for every group from its own rate."""
+    warm = round(config.warmup * steps)
+    return CosineLRScheduler(
+        optimizer, t_initial=max(1, steps), warmup_t=warm, warmup_lr_init=0.0, t_in_epochs=False
+    )

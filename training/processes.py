@@ -1,0 +1,64 @@
+"""One process, or several of ``torchrun`` on this machine or others, that train together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class World:
+    """This process is number ``rank`` of ``size``; number 0 writes the files."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> slice:
+        """Which pictures of a batch are this process's. ValueError when they cannot be shared."""
+        if batch % self.size:
+            raise ValueError(f"batch: expected a multiple of {self.size} processes, got {batch}")
+        share = batch // self.size
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def mean(self, value: float) -> float:
+        """The mean of all processes' values."""
+        if self.size == 1:
+            return value
+        total = torch.tensor(value, device=self.device)
+        distributed.all_reduce(total)
+        return total.item() / self.size
+
+    def spread(self, network: nn.Module) -> nn.Module:
+        """The network as all processes train it: their gradients are averaged."""
+        if self.size == 1:
+            return network
+        if self.device.type == "cuda":
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return DistributedDataParallel(network)
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """Joins the other processes, if ``torchrun`` started several, and leaves them at the end."""
+    size, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    cuda = torch.cuda.is_available()
+    device = torch.device(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if cuda else "cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if size > 1:
+        distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        yield World(rank, size, device)
+    finally:
+        if size > 1:
+            distributed.destroy_process_group()

@@ -1,0 +1,69 @@
+"""What a run leaves behind for people: its settings, its figures, its pictures."""
+
+import csv
+import dataclasses
+import io
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from training.settings import TrainConfig
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a whole file or, when the process is killed meanwhile, nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def write_settings(out: Path, config: TrainConfig, data: dict[str, str]) -> None:
+    """``run.yaml``: the experiment as it ran; ``data`` has a hash of each split."""
+    values = {
+        "revision": _revision(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "data": data,
+        **dataclasses.asdict(config),
+    }
+    write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False))
+
+
+def _revision() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not in a git checkout"
+    return done.stdout.strip()
+
+
+class RunLog:
+    """``metrics.csv`` and TensorBoard's files, one row for each epoch."""
+
+    def __init__(self, out: Path, rows: list[dict[str, Any]]) -> None:
+        """``rows``: those of a run that is resumed."""
+        self.rows = rows
+        self._path = out / "metrics.csv"
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=len(rows) + 1)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """The figures of the next epoch."""
+        self.rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(row), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self._path, text.getvalue())
+        for name, value in row.items():
+            self._board.add_scalar(name, value, row["epoch"])
+
+    def close(self) -> None:
+        """Writes what is still in memory."""
+        self._board.close()

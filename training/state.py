@@ -1,0 +1,85 @@
+"""Where a run stands, and how it is kept so that a kill costs one epoch at most."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from training.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from training.train import Run
+
+_MAY_CHANGE = {"epochs", "patience", "compile"}  # of a run that is resumed
+
+
+@dataclass
+class RunState:
+    """``epoch`` are the completed ones; ``rows`` their figures; ``best`` is the best accuracy."""
+
+    epoch: int = 0
+    best: float = -1.0
+    best_epoch: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, row: dict[str, Any]) -> bool:
+        """Takes the figures of a completed epoch; whether it is the best one so far."""
+        self.epoch += 1
+        if row["valid_accuracy"] <= self.best:
+            return False
+        self.best, self.best_epoch = row["valid_accuracy"], self.epoch
+        return True
+
+    def is_over(self, config: TrainConfig) -> bool:
+        """All epochs are done, or none of the last ones was better."""
+        stuck = config.patience and self.epoch - self.best_epoch >= config.patience
+        return bool(stuck) or self.epoch >= config.epochs
+
+    def save(self, path: Path, run: "Run") -> None:
+        """Writes the whole file or, when killed meanwhile, leaves the old one."""
+        values = {
+            "state": dataclasses.asdict(self),
+            "config": dataclasses.asdict(run.config),
+            "network": run.network.state_dict(),
+            "ema": run.ema.state_dict(),
+            "optimizer": run.optimizer.state_dict(),
+        }
+        partial = path.with_suffix(".partial")
+        torch.save(values, partial)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: Path, run: "Run") -> "RunState":
+        """Brings the run to where it was; a new state when there is no file.
+
+        ValueError, one line, when the file is broken or of another experiment.
+        """
+        if not path.exists():
+            return cls()
+        try:
+            values = torch.load(path, map_location="cpu", weights_only=True)
+        except (UnpicklingError, RuntimeError, EOFError):
+            raise ValueError(f"{path}: damaged; delete it to start afresh") from None
+        other = _first_difference(values["config"], dataclasses.asdict(run.config))
+        if other:
+            raise ValueError(
+                f"{path}: is of another experiment: {other}; give another folder, or delete it"
+            )
+        run.network.load_state_dict(values["network"])
+        run.ema.load_state_dict(values["ema"])
+        run.optimizer.load_state_dict(values["optimizer"])
+        return cls(**values["state"])
+
+
+def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+    for key, value in now.items():
+        before = then.get(key)
+        if key in _MAY_CHANGE or before == value:
+            continue
+        if isinstance(value, dict) and isinstance(before, dict):
+            return f"{key}.{_first_difference(before, value)}"
+        return f"{key} was {before!r}, is {value!r}"
+    return ""
