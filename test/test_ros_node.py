@@ -1,0 +1,208 @@
+"""The states of the node, the parameters in them, and what it says when something is wrong."""
+
+import threading
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros_tools import BRIGHT, Listener, graph, image_at, quick_pipeline
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray
+
+from fer_ros.pipeline import EmotionPipeline
+from fer_ros.ros.node import EmotionNode
+from fer_ros.weights import ModelCard, write_card
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+ERROR = TransitionCallbackReturn.ERROR
+
+
+@pytest.fixture(autouse=True)
+def reports_often(monkeypatch):
+    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
+
+
+@pytest.fixture
+def ros():
+    with graph() as opened:
+        yield opened
+
+
+class Peer:
+    """A camera, a behaviour and a lifecycle manager in one."""
+
+    def __init__(self, ros):
+        self.ros, self.node = ros, ros.node(Node, "peer")
+        self.camera = self.node.create_publisher(Image, "image", 10)
+        listener = Listener(self.node)
+        self.emotions = listener.listen(Detection2DArray, "emotion_node/emotions")
+        self.diagnostics = listener.listen(DiagnosticArray, "/diagnostics")
+
+    def watchers(self):
+        return self.node.count_subscribers("image")
+
+    def show(self, stamp_s):
+        """An image that must be answered."""
+        emotions = "emotion_node/emotions"
+        self.ros.until(self.camera.get_subscription_count, "the node subscribes")
+        self.ros.until(lambda: self.node.count_publishers(emotions), "the node offers emotions")
+        before = len(self.emotions)
+        self.camera.publish(image_at(stamp_s, BRIGHT))
+        self.ros.until(lambda: len(self.emotions) > before, f"emotions of the image at {stamp_s}")
+
+    def told(self, message):
+        """Waits for a report with this message, from now on."""
+        self.diagnostics.clear()
+
+        def found():
+            return [each for each in self.diagnostics if each.status[0].message == message]
+
+        self.ros.until(found, f"the report {message!r}")
+        return found()[0].status[0]
+
+    def ask(self, kind, name, request):
+        client = self.node.create_client(kind, f"emotion_node/{name}")
+        self.ros.until(client.service_is_ready, f"service {name}")
+        answer = client.call_async(request)
+        self.ros.until(answer.done, f"an answer of {name}")
+        return answer.result()
+
+    def state(self):
+        return self.ask(GetState, "get_state", GetState.Request()).current_state.label
+
+
+def test_it_waits_to_be_told_where_autostart_is_off(ros):
+    node, peer = ros.node(EmotionNode, quick_pipeline(), autostart=False), Peer(ros)
+    node.start()
+    assert (peer.state(), peer.watchers()) == ("unconfigured", 0)
+    assert peer.told("unconfigured").level == DiagnosticStatus.OK
+
+
+def test_it_starts_by_itself(ros, capfd):
+    node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
+    node.start()
+    peer.show(1.0)
+    assert peer.state() == "active"
+    said = capfd.readouterr().err
+    assert "configured: model fake on cpu" in said
+    assert "active, waiting for images on /image" in said
+
+
+def test_two_lives(ros):
+    node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
+    for life in (1, 2):
+        assert node.trigger_configure() == SUCCESS
+        assert peer.told("inactive")
+        assert peer.watchers() == 0
+        for time in (1, 2):
+            assert node.trigger_activate() == SUCCESS
+            peer.show(life + time / 10)
+            assert node.trigger_deactivate() == SUCCESS
+            ros.until(lambda: not peer.camera.get_subscription_count(), "the node unsubscribes")
+        assert node.trigger_cleanup() == SUCCESS
+        assert peer.told("unconfigured")
+        ros.until(lambda: not peer.node.count_publishers("emotion_node/emotions"), "no topic")
+    assert len(peer.emotions) == 4
+
+
+def test_an_inactive_node_handles_no_image(ros):
+    seen = []
+    node = ros.node(EmotionNode, quick_pipeline(lambda image_rgb: seen.append(image_rgb)))
+    peer = Peer(ros)
+    node.trigger_configure()
+    peer.camera.publish(image_at(1.0, BRIGHT))
+    node.trigger_activate()
+    peer.show(2.0)
+    node.trigger_deactivate()
+    peer.camera.publish(image_at(3.0, BRIGHT))
+    node.trigger_activate()
+    peer.show(4.0)
+    assert [each.header.stamp.sec for each in peer.emotions] == [2, 4]
+    assert len(seen) == 2
+
+
+def test_a_lifecycle_manager_leads_it(ros):
+    ros.node(EmotionNode, quick_pipeline())
+    peer = Peer(ros)
+    for transition, state in (
+        (Transition.TRANSITION_CONFIGURE, "inactive"),
+        (Transition.TRANSITION_ACTIVATE, "active"),
+        (Transition.TRANSITION_DEACTIVATE, "inactive"),
+        (Transition.TRANSITION_CLEANUP, "unconfigured"),
+        (Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, "finalized"),
+    ):
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert peer.ask(ChangeState, "change_state", request).success
+        assert peer.state() == state
+
+
+@pytest.mark.parametrize("steps", [[], ["configure"], ["configure", "activate"]])
+def test_shutdown_from_every_state(ros, steps):
+    threads = set(threading.enumerate())
+    node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
+    for step in steps:
+        assert getattr(node, f"trigger_{step}")() == SUCCESS
+    assert node.trigger_shutdown() == SUCCESS
+    assert peer.state() == "finalized"
+    assert peer.told("shut down").values == []
+    assert peer.watchers() == 0
+    assert set(threading.enumerate()) == threads
+
+
+def no_model(folder):
+    return {"classifier__model": "nobody"}, "unknown model 'nobody'; "
+
+
+def damaged(folder):
+    path = folder / "damaged"
+    path.mkdir()
+    (path / "weights.safetensors").write_bytes(b"half of it")
+    write_card(ModelCard("damaged", "vgg13", "weights.safetensors", "0" * 64, folder=path))
+    return {"classifier__model": str(path)}, f"{path}/weights.safetensors: expected sha256 0000"
+
+
+def out_of_range(folder):
+    says = "parameter detector.min_score: expected 0.0 to 1.0, got 7.5"
+    return {"detector__min_score": 7.5}, says
+
+
+def no_choice(folder):
+    return {"image_transport": "h264"}, "parameter image_transport: expected raw or compressed, got"
+
+
+def no_detector(folder):
+    return {"detector__model_path": f"{folder}/none.onnx"}, f"{folder}/none.onnx: no such file"
+
+
+def real_unless_mended(config):
+    """The real pipeline, which complains, until no model is named any more."""
+    is_mended = not (config.classifier.model or config.detector.model_path)
+    return quick_pipeline()(config) if is_mended else EmotionPipeline(config)
+
+
+@pytest.mark.parametrize("fault", [no_model, damaged, out_of_range, no_choice, no_detector])
+def test_what_cannot_be_configured_is_told_in_a_line_and_can_be_mended(ros, capfd, tmp_path, fault):
+    given, says = fault(tmp_path)
+    if fault is no_detector:
+        make = real_detector
+    else:
+        make = real_unless_mended
+    node = ros.node(EmotionNode, make, **{"classifier__model": ""} | given)
+    peer = Peer(ros)
+    node.start()
+    complaints = [line for line in capfd.readouterr().err.splitlines() if "[ERROR]" in line]
+    assert len(complaints) == 1
+    assert f"cannot be configured: {says}" in complaints[0]
+    assert peer.state() == "unconfigured"
+    reason = complaints[0].partition("cannot be configured: ")[2]
+    assert peer.told(reason).level == DiagnosticStatus.ERROR
+    for name in given:
+        mended = {"detector__min_score": 0.5, "image_transport": "raw"}.get(name, "")
+        (result,) = node.set_parameters([Parameter(name.replace("__", "."), value=mended)])
+        assert result.successful, result.reason
+    node.start()
+    peer.show(1.0)
