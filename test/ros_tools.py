@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from conftest import FakeClassifier
 
 from fer_ros.ros.local import free_domain, transport
@@ -34,6 +35,7 @@ from std_msgs.msg import Header  # noqa: E402
 from fer_ros.config import PipelineConfig  # noqa: E402
 from fer_ros.pipeline import EmotionPipeline  # noqa: E402
 from fer_ros.ros.convert import to_image  # noqa: E402
+from fer_ros.types import FaceBoxes  # noqa: E402
 
 LIMIT_S = 30.0
 
@@ -49,6 +51,38 @@ class NodeClassifier(FakeClassifier):
 
 def fake_pipeline(config: PipelineConfig) -> EmotionPipeline:
     return EmotionPipeline(config, classifier=NodeClassifier())
+
+
+BRIGHT = np.full((120, 160, 3), 200, np.uint8)
+DARK = np.zeros((120, 160, 3), np.uint8)
+
+
+class Eye:
+    """A detector that finds one frontal face of 60 px in every image that is not dark.
+
+    ``before`` hears of each image first: it can wait, or raise.
+    """
+
+    def __init__(self, before: Callable[[np.ndarray], Any]) -> None:
+        self._before = before
+
+    def detect(self, image_rgb: np.ndarray) -> FaceBoxes:
+        self._before(image_rgb)
+        if image_rgb.max() < 50:
+            return FaceBoxes.empty()
+        points = [(62, 40), (98, 40), (80, 60), (65, 80), (95, 80)]
+        return FaceBoxes(
+            np.array([(50, 30, 110, 90)], np.float32),
+            np.array([0.9], np.float32),
+            np.array([points], np.float32),
+        )
+
+
+def quick_pipeline(
+    before: Callable[[np.ndarray], Any] = lambda _: None,
+) -> Callable[[PipelineConfig], EmotionPipeline]:
+    """What makes a pipeline in which neither the detector nor the network is real."""
+    return lambda config: EmotionPipeline(config, Eye(before), NodeClassifier())
 
 
 class Graph:
@@ -84,6 +118,11 @@ class Graph:
         self.processes.append(process)
         return process
 
+    def remove(self, node: Node) -> None:
+        self.nodes.remove(node)
+        self.executor.remove_node(node)
+        node.destroy_node()
+
     def until(self, condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> None:
         """Spins until the condition holds; fails after the limit."""
         last_s = time.monotonic() + limit_s
@@ -95,9 +134,8 @@ class Graph:
         for process in self.processes:
             process.kill()
             process.wait()
-        for node in self.nodes:
-            self.executor.remove_node(node)
-            node.destroy_node()
+        for node in [*self.nodes]:
+            self.remove(node)
         self.executor.shutdown()
         rclpy.shutdown(context=self.context)
 

@@ -1,6 +1,7 @@
 """The states of the node, the parameters in them, and what it says when something is wrong."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -9,16 +10,16 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_tools import BRIGHT, Listener, graph, image_at, quick_pipeline
+from ros_tools import BRIGHT, Listener, fake_pipeline, graph, image_at, quick_pipeline
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from fer_ros.align import TEMPLATE_XY
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.ros.node import EmotionNode
 from fer_ros.weights import ModelCard, write_card
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
-ERROR = TransitionCallbackReturn.ERROR
+SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +162,9 @@ def damaged(folder):
     path = folder / "damaged"
     path.mkdir()
     (path / "weights.safetensors").write_bytes(b"half of it")
-    write_card(ModelCard("damaged", "vgg13", "weights.safetensors", "0" * 64, folder=path))
+    template = tuple(map(tuple, TEMPLATE_XY.tolist()))
+    card = ModelCard("damaged", "vgg13", "weights.safetensors", "0" * 64, template_xy=template)
+    write_card(replace(card, folder=path))
     return {"classifier__model": str(path)}, f"{path}/weights.safetensors: expected sha256 0000"
 
 
@@ -175,30 +178,26 @@ def no_choice(folder):
 
 
 def no_detector(folder):
-    return {"detector__model_path": f"{folder}/none.onnx"}, f"{folder}/none.onnx: no such file"
+    path = f"{folder}/none.onnx"
+    return {"detector__model_path": path}, f"detector model {path}: no such file"
 
 
-def real_unless_mended(config):
-    """The real pipeline, which complains, until no model is named any more."""
-    is_mended = not (config.classifier.model or config.detector.model_path)
-    return quick_pipeline()(config) if is_mended else EmotionPipeline(config)
+def parts(config):
+    """Real are the parts that the settings name; those without a name are made up."""
+    if config.classifier.model:
+        return EmotionPipeline(config)
+    return fake_pipeline(config) if config.detector.model_path else quick_pipeline()(config)
 
 
 @pytest.mark.parametrize("fault", [no_model, damaged, out_of_range, no_choice, no_detector])
-def test_what_cannot_be_configured_is_told_in_a_line_and_can_be_mended(ros, capfd, tmp_path, fault):
+def test_a_setting_of_no_use_is_told_in_one_line_and_can_be_mended(ros, capfd, tmp_path, fault):
     given, says = fault(tmp_path)
-    if fault is no_detector:
-        make = real_detector
-    else:
-        make = real_unless_mended
-    node = ros.node(EmotionNode, make, **{"classifier__model": ""} | given)
+    node = ros.node(EmotionNode, parts, **{"classifier__model": ""} | given)
     peer = Peer(ros)
     node.start()
-    complaints = [line for line in capfd.readouterr().err.splitlines() if "[ERROR]" in line]
-    assert len(complaints) == 1
-    assert f"cannot be configured: {says}" in complaints[0]
+    reason = complaint(capfd)
+    assert reason.startswith(says)
     assert peer.state() == "unconfigured"
-    reason = complaints[0].partition("cannot be configured: ")[2]
     assert peer.told(reason).level == DiagnosticStatus.ERROR
     for name in given:
         mended = {"detector__min_score": 0.5, "image_transport": "raw"}.get(name, "")
@@ -206,3 +205,91 @@ def test_what_cannot_be_configured_is_told_in_a_line_and_can_be_mended(ros, capf
         assert result.successful, result.reason
     node.start()
     peer.show(1.0)
+
+
+def complaint(capfd):
+    """Why the node could not be configured, the only error that it logged."""
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "[ERROR]" in line]
+    return line.partition("cannot be configured: ")[2]
+
+
+def test_a_log_path_of_no_use_is_told_and_can_be_mended(ros, capfd, tmp_path):
+    path = tmp_path / "none" / "log.jsonl"
+    node, peer = ros.node(EmotionNode, quick_pipeline(), log_path=str(path)), Peer(ros)
+    node.start()
+    reason = complaint(capfd)
+    assert reason == f"parameter log_path: {path}: No such file or directory"
+    assert peer.told(reason).level == DiagnosticStatus.ERROR
+    path.parent.mkdir()
+    node.start()
+    peer.show(1.0)
+
+
+def test_unknown_parameters_are_a_warning(ros, capfd):
+    node, peer = ros.node(EmotionNode, quick_pipeline(), detector__min_scor=0.4), Peer(ros)
+    node.start()
+    peer.show(1.0)
+    (warning,) = [line for line in capfd.readouterr().err.splitlines() if "[WARN]" in line]
+    assert "unknown parameter 'detector.min_scor' is ignored; did you mean" in warning
+
+
+def test_parameters_are_locked_while_they_are_in_use(ros):
+    node = ros.node(EmotionNode, quick_pipeline())
+    given = [Parameter("detector.min_score", value=0.9)]
+    for step, is_free in (
+        ("configure", False),
+        ("activate", False),
+        ("deactivate", False),
+        ("cleanup", True),
+    ):
+        getattr(node, f"trigger_{step}")()
+        (result,) = node.set_parameters(given)
+        assert result.successful == is_free
+        assert is_free or "can be set while the node is unconfigured" in result.reason
+
+
+def test_an_unforeseen_error_in_configure_is_logged_and_can_be_mended(ros, capfd):
+    faults = [KeyError("odd")]
+
+    def make(config):
+        if faults:
+            raise faults.pop()
+        return quick_pipeline()(config)
+
+    node, peer = ros.node(EmotionNode, make), Peer(ros)
+    assert node.trigger_configure() == ERROR
+    said = capfd.readouterr().err
+    assert "configure: Traceback" in said
+    assert "KeyError: 'odd'" in said
+    assert peer.state() == "unconfigured"
+    assert peer.told("a transition ended in an exception, which the log shows").level == (
+        DiagnosticStatus.ERROR
+    )
+    node.start()
+    peer.show(1.0)
+
+
+def test_an_unforeseen_error_in_activate_leaves_no_thread(ros, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no subscription today")
+
+    threads = set(threading.enumerate())
+    node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
+    node.trigger_configure()
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_ros.ros.session.ImageInput", refuse)
+        assert node.trigger_activate() == ERROR
+    assert set(threading.enumerate()) == threads
+    assert peer.state() == "unconfigured"
+    node.start()
+    peer.show(1.0)
+
+
+def test_an_active_node_is_destroyed_in_order(ros):
+    threads = set(threading.enumerate())
+    node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
+    node.start()
+    peer.show(1.0)
+    ros.remove(node)
+    assert set(threading.enumerate()) == threads
+    ros.until(lambda: not peer.camera.get_subscription_count(), "the node is gone")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -57,21 +58,24 @@ class CameraConfig(Checked):
 
 
 class Camera(Node):
-    """Publishes one source of images, each stamped with the time of its publication.
+    """Publishes one source of images, each stamped with the time at which it was due.
 
     Raises ValueError, one line, for bad parameters and for a source that is not there.
     ``published`` counts the images. ``exit_code`` is None until the source has ended, then 0, or 1
-    when it held no image.
+    when it held no image. The arguments are those of rclpy's nodes.
     """
 
-    def __init__(self) -> None:
-        super().__init__("camera", automatically_declare_parameters_from_overrides=True)
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__(
+            "camera", automatically_declare_parameters_from_overrides=True, **node_arguments
+        )
         settings = Parameters(self, CameraConfig)
         self._config = settings.read(CameraConfig)
         settings.locked = True
         self._images = images(self._config, self._complain)
         self.published = 0
         self._begin_s: float | None = None  # once somebody watches
+        self._begin = self.get_clock().now()  # the same moment, for stamps
         self._next: Due | None = None
         self.exit_code: int | None = None
         qos = image_qos(self._config.image_qos, _DEPTH)
@@ -90,12 +94,12 @@ class Camera(Node):
         if self._begin_s is None:
             if self._config.wait_for_subscriber and not self._publisher.get_subscription_count():
                 return
-            self._begin_s = time.monotonic()
+            self._begin_s, self._begin = time.monotonic(), self.get_clock().now()
             self.get_logger().info(
                 f"{self._config.source} is shown on {self._publisher.topic_name}"
             )
         if self._next:
-            self._publish(self._next[1])
+            self._publish(*self._next)
         self._next = next(self._images, None)
         if self._next is None:
             self._end()
@@ -104,12 +108,12 @@ class Camera(Node):
         self._timer.timer_period_ns = max(1, int(wait_s * 1e9))
         self._timer.reset()
 
-    def _publish(self, image_rgb: NDArray[np.uint8]) -> None:
+    def _publish(self, due_s: float, image_rgb: NDArray[np.uint8]) -> None:
         if self._config.size:
             width, height = map(int, self._config.size.split("x"))
             resized = cv2.resize(image_rgb, (width, height), interpolation=cv2.INTER_AREA)
             image_rgb = np.asarray(resized, np.uint8)
-        stamp = self.get_clock().now().to_msg()
+        stamp = (self._begin + Duration(seconds=due_s)).to_msg()
         header = Header(stamp=stamp, frame_id=self._config.frame_id)
         self._publisher.publish(self._to_message(image_rgb, header))
         self.published += 1

@@ -48,7 +48,8 @@ class EmotionNode(LifecycleNode):
         self._pipeline: EmotionPipeline | None = None
         self._outputs: Outputs | None = None
         self._session: Session | None = None
-        self._trouble = ""  # why the last configure failed
+        self._trouble = ""  # why the last transition failed
+        self._is_over = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Not the clock of ROS: a paused bag stops it, and the node is to report all the same.
         self._timer = self.create_timer(
@@ -101,6 +102,7 @@ class EmotionNode(LifecycleNode):
         with _Aloud("shutdown", self.get_logger()):
             self._rest()
             self._free()
+            self._trouble, self._is_over = "", True
             return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -108,6 +110,7 @@ class EmotionNode(LifecycleNode):
         with _Aloud("error", self.get_logger()):
             self._rest()
             self._free()
+            self._trouble = "a transition ended in an exception, which the log shows"
             return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
@@ -159,8 +162,9 @@ class EmotionNode(LifecycleNode):
     def _report_of_rest(self) -> DiagnosticStatus:
         if self._trouble:
             return DiagnosticStatus(level=DiagnosticStatus.ERROR, message=self._trouble)
-        state = "inactive" if self._pipeline else "unconfigured"
-        return DiagnosticStatus(level=DiagnosticStatus.OK, message=state)
+        state = "shut down" if self._is_over else "unconfigured"
+        message = "inactive" if self._pipeline else state
+        return DiagnosticStatus(level=DiagnosticStatus.OK, message=message)
 
 
 class _Aloud:

@@ -1,7 +1,8 @@
 """The work of an active node: images in, results out, and what there is to say about it."""
 
 import math
-from time import perf_counter
+from contextlib import ExitStack
+from time import monotonic, perf_counter
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
@@ -17,7 +18,7 @@ from fer_ros.ros.params import NodeConfig
 from fer_ros.ros.process import one_line
 from fer_ros.types import Frame, FrameEmotions
 
-_REPEAT_S = 10.0  # the same warning is not given more often
+_REPEAT_S = 10.0  # a warning about the same is not given more often
 _BACK_S = 1.0  # time that runs back by less is one frame that overtook another
 
 
@@ -34,8 +35,12 @@ class Session:
         self._newest_s = -math.inf
         self._monitor = Monitor()
         pipeline.reset()
+        self._told_s: dict[str, float] = {}
         self._worker: Worker[Image | CompressedImage] = Worker(self._handle, "emotions")
-        self._input = ImageInput(node, config, self._take)
+        with ExitStack() as undo:
+            undo.callback(self._worker.stop)  # or its thread would outlive a failed activation
+            self._input = ImageInput(node, config, self._take)
+            undo.pop_all()
         self._logger.info(f"active, waiting for images on {self._input.topic}")
 
     def close(self) -> None:
@@ -49,7 +54,8 @@ class Session:
         silence_s = self._config.image_timeout_s
         if 0 < silence_s <= self._monitor.silent_s():
             self._warn(
-                f"no image on {self._input.topic} for {silence_s:g} s: {self._input.why_silent()}"
+                "silence",
+                f"no image on {self._input.topic} for {silence_s:g} s: {self._input.why_silent()}",
             )
         return self._monitor.report(self._worker.slot.dropped, silence_s)
 
@@ -67,7 +73,7 @@ class Session:
             result = self._pipeline(frame)
         except (ConversionError, RuntimeError) as error:  # PyTorch's, as when a GPU is full
             self._monitor.failed(one_line(error))
-            self._warn(f"image on {self._input.topic} is lost: {one_line(error)}")
+            self._warn("loss", f"image on {self._input.topic} is lost: {one_line(error)}")
             return
         analysed = perf_counter()
         self._outputs.publish(result, message.header)
@@ -88,11 +94,13 @@ class Session:
         try:
             self._outputs.note(result, self._input.topic)
         except OSError as error:
-            self._warn(f"log_path {self._config.log_path!r}: {error.strerror}")
+            self._warn("log", f"log_path {self._config.log_path!r}: {error.strerror}")
 
     def _watch_time(self, stamp_s: float) -> None:
         if stamp_s == 0:
-            self._warn("images without a stamp: faces are followed by it; see the camera's driver")
+            self._warn(
+                "stamp", "images without a stamp: faces are followed by it; see the camera's driver"
+            )
         if stamp_s < self._newest_s - _BACK_S:
             back_s = self._newest_s - stamp_s
             self._logger.info(f"the stamps ran back by {back_s:.1f} s: all faces are new")
@@ -100,5 +108,9 @@ class Session:
             self._newest_s = stamp_s
         self._newest_s = max(self._newest_s, stamp_s)
 
-    def _warn(self, text: str) -> None:
-        self._logger.warning(text, throttle_duration_sec=_REPEAT_S)
+    def _warn(self, about: str, text: str) -> None:
+        """Not again about the same for a while. (rclpy's throttle goes by the line of code.)"""
+        now_s = monotonic()
+        if now_s - self._told_s.get(about, -math.inf) >= _REPEAT_S:
+            self._told_s[about] = now_s
+            self._logger.warning(text)

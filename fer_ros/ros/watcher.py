@@ -1,5 +1,7 @@
 """Looks on: prints who shows what, collects annotated images and the nodes' figures."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -18,11 +20,12 @@ class Watcher(Node):
     """Subscribes to what the emotion node publishes.
 
     ``messages`` counts those that arrived and ``read`` the faces with an emotion in them.
-    ``figures`` are the latest values of its diagnostics, ``trouble`` says why it cannot work.
+    ``figures`` are the latest values of its diagnostics, ``trouble`` says why it cannot work. The
+    arguments are those of rclpy's nodes.
     """
 
-    def __init__(self) -> None:
-        super().__init__("watcher")
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("watcher", **node_arguments)
         self.album = Album()
         self.figures: dict[str, str] = {}
         self.trouble = ""
