@@ -1,0 +1,111 @@
+"""How the process of a node ends."""
+
+import signal
+
+import pytest
+import rclpy
+from rclpy.node import Node
+from ros_tools import LIMIT_S, graph
+
+from fer_ros.ros.local import free_domain
+from fer_ros.ros.process import one_line, ros, spin
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM]
+
+
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
+
+
+@pytest.mark.parametrize(
+    ("said", "line"), [("", ""), ("one", "one"), ("  two\n\tlines \n", "two lines")]
+)
+def test_one_line(said, line):
+    assert one_line(ValueError(said)) == line
+
+
+def test_without_a_signal_nothing_has_ended():
+    with ros([]) as ended:
+        assert rclpy.ok()
+        assert not ended.is_set()
+    assert not rclpy.ok()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_asks_for_the_end_and_a_second_one_enforces_it(number):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with ros([]) as ended:
+        signal.raise_signal(number)
+        assert ended.is_set()
+        assert rclpy.ok()  # nodes can still say goodbye
+        assert signal.getsignal(number) == signal.SIG_DFL
+    assert not rclpy.ok()
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-p", "no_value"],
+        ["-r", "nothing"],
+        ["--no-such-argument"],
+        ["--params-file", "none.yaml"],
+        ["--log-level", "loud"],
+    ],
+)
+def test_arguments_that_are_none_end_it_with_one_line(arguments):
+    before = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(SystemExit) as ended, ros(["--ros-args", *arguments]):
+        pytest.fail("it runs")
+    assert arguments[-1] in ended.value.code
+    assert "\n" not in ended.value.code
+    assert [signal.getsignal(each) for each in SIGNALS] == before
+
+
+def test_spinning_ends_when_it_is_over():
+    calls = []
+    with ros([]):
+        node = rclpy.create_node("subject")
+        node.create_timer(0.001, lambda: calls.append(1))
+        spin(node, lambda: len(calls) == 3)
+        node.destroy_node()
+    assert len(calls) == 3
+
+
+def test_spinning_raises_what_a_callback_raises():
+    def fail():
+        raise KeyError("unforeseen")
+
+    with ros([]):
+        node = rclpy.create_node("subject")
+        node.create_timer(0.001, fail)
+        with pytest.raises(KeyError, match="unforeseen"):
+            spin(node, lambda: False)
+        node.destroy_node()
+
+
+@pytest.mark.parametrize("module", ["camera", "node"])
+def test_a_process_with_wrong_arguments_ends_with_one_line(tmp_path, module):
+    with graph() as nodes:
+        log = tmp_path / "log"
+        process = nodes.process(f"fer_ros.ros.{module}", log, "--ros-args", "-p", "no_value")
+        nodes.until(lambda: process.poll() is not None, "the process has ended", 2 * LIMIT_S)
+    assert process.returncode == 1
+    (line,) = log.read_text().splitlines()
+    assert "no_value" in line
+
+
+def test_a_process_whose_node_has_no_model_waits_for_a_better_one(tmp_path):
+    arguments = ["--ros-args", "-p", "classifier.model:=nobody"]
+    with graph() as nodes:
+        log = tmp_path / "log"
+        process = nodes.process("fer_ros.ros.node", log, *arguments)
+        nodes.node(Node, "watcher")
+        nodes.until(lambda: "configure and activate it" in log.read_text(), "it waits", 4 * LIMIT_S)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        nodes.until(lambda: process.poll() is not None, "the process has ended")
+    assert process.returncode == 0
+    assert "Traceback" not in log.read_text()
+    assert "cannot be configured: unknown model 'nobody'; " in log.read_text()
