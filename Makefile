@@ -1,6 +1,7 @@
 # One command per chore; each does its own set-up. Needs Python 3.10 to 3.12 and a C++ compiler.
 #
 #   make demo [CAMERA=0|video.mp4|folder/]   the whole road over real DDS, on made-up camera frames
+#   make demo-bag                            a recording of them, evaluated
 #   make test [ARGS="-k track"]              the test suite
 #   make lint                                style, types, spelling
 #   make clean, make distclean               products; products and .venv
@@ -22,12 +23,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Of all its messages, pip shows the errors only.
 PIP_INSTALL := $(BIN)/python -m pip install -qq
 
-REQUIREMENTS := $(addprefix requirements/,ros.txt torch.txt run.txt train.txt dev.txt)
+REQUIREMENTS := $(addprefix requirements/,ros.txt torch.txt run.txt evaluate.txt train.txt dev.txt)
 DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
-.PHONY: all setup demo test lint clean distclean
+.PHONY: all setup demo demo-bag test lint clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -37,6 +38,11 @@ setup: $(STAMPS)/package
 
 demo: setup
 	$(BIN)/python -m fer_ros.ros.demo --out out/demo $(if $(CAMERA),--camera "$(CAMERA)")
+
+demo-bag: setup
+	rm -rf out/demo-bag
+	$(BIN)/fer bag-from-video sample out/demo-bag/bag
+	$(BIN)/fer evaluate-bag out/demo-bag/bag --out out/demo-bag --thumbnails --record
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)

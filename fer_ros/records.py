@@ -23,6 +23,18 @@ def to_record(source: str, stamp_s: float, faces: list[FaceEmotion]) -> dict[str
     }
 
 
+def ranked(face: FaceEmotion) -> list[tuple[str, float]]:
+    """The emotions of a face with their probabilities; none when it cannot be read.
+
+    The first is the stable label, which a close second does not replace at once; the others follow
+    by their probabilities.
+    """
+    if face.emotion is None:
+        return []
+    shares = zip(EMOTIONS, face.probabilities.tolist(), strict=True)
+    return sorted(shares, key=lambda pair: (pair[0] != face.emotion, -pair[1]))
+
+
 def _face(face: FaceEmotion) -> dict[str, Any]:
     return {
         "id": face.id,

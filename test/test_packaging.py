@@ -23,6 +23,7 @@ START_S = 60.0  # for importing PyTorch on a busy machine
 EXECUTABLES = ("emotion_node", "camera", "fer")
 # Where an import comes from, when the names differ.
 PACKAGE_OF = {
+    "backports": "backports.zstd",
     "cv2": "python3-opencv",
     "google": "onnx",  # protobuf, which ONNX brings
     "numpy": "python3-numpy",
@@ -58,7 +59,7 @@ def test_rosdep_keys_are_what_the_code_imports():
     needed = needed_packages()
     assert {"rclpy", "python3-numpy"} <= needed
     assert keys - needed == set(), "package.xml names what nobody imports"
-    from_pip = {*pins("torch"), *pins("robot"), *pins("detector")}
+    from_pip = {*pins("torch"), *pins("robot"), *pins("detector"), *pins("evaluate")}
     assert needed - keys - from_pip == set(), "neither package.xml nor a robot's pip lists name it"
 
 

@@ -1,6 +1,7 @@
 """What README.md and CONTRIBUTING.md name is in the tree, and the code that they show works."""
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tree import ROOT, project_files
 
 from fer_ros.cli import main as fer
 from fer_ros.ros.node import EmotionNode
+from fer_ros.weights import model_folders
 
 FILES = project_files()
 FOLDERS = {folder for name in FILES for folder in name.parents}
@@ -175,3 +177,14 @@ def test_python_example_reads_a_face(astronaut, tmp_path, monkeypatch, capsys):
     (example,) = [body for language, body in FENCE.findall(TEXT) if language == "python"]
     exec(example, {})
     assert "f00001 happiness" in capsys.readouterr().out
+
+
+def test_figures_of_the_models_are_those_that_were_measured():
+    rows = []
+    for folder in model_folders():
+        results = json.loads((folder / "metrics.json").read_text())
+        faces, points = results["ferplus-3573"], results["landmarks-lfwx"]
+        shares = (faces["accuracy"], faces["mean_recall"], points["median_nme"])
+        rows.append(f"| `{folder.name}` | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
+    assert rows
+    assert [row for row in rows if row not in PAGES["README.md"].splitlines()] == []

@@ -3,7 +3,6 @@
 import sys
 from types import ModuleType
 
-import cv2
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
@@ -23,137 +22,19 @@ from fer_ros.ros.convert import (
 )
 from fer_ros.types import FaceEmotion
 
-HEIGHT, WIDTH = 6, 8
 HEADER = Header(stamp=Time(sec=12, nanosec=345_678_901), frame_id="eye")
-RED, GREEN, BLUE = 200, 100, 50
 
 
-def message(encoding: str, rows: np.ndarray, padding: int = 0, **fields) -> Image:
-    """An image of WIDTH pixels whose rows have ``padding`` more bytes at their ends."""
-    rows = rows.reshape(len(rows), -1).view(np.uint8)
-    junk = np.full((len(rows), padding), 0xAB, np.uint8)
-    data = np.concatenate([rows, junk], axis=1).tobytes()
-    fields = {"height": HEIGHT, "width": WIDTH, "step": rows.shape[1] + padding} | fields
-    return Image(header=HEADER, encoding=encoding, data=data, **fields)
-
-
-def flat(*samples: int, dtype=np.uint8) -> np.ndarray:
-    """Rows in which the samples of one pixel, or of two neighbours, repeat."""
-    return np.tile(np.array(samples, dtype), (HEIGHT, WIDTH * 4))[:, : WIDTH * len(samples)]
-
-
-def bayer(pattern: str, dtype=np.uint8, gain: int = 1) -> np.ndarray:
-    """What a sensor with this pattern, read from the top left, says about one colour."""
-    value = {"r": RED, "g": GREEN, "b": BLUE}
-    tile = np.array([value[name] for name in pattern], dtype).reshape(2, 2) * gain
-    return np.tile(tile, (HEIGHT // 2, WIDTH // 2)).astype(dtype)
-
-
-def planes(first: int, second: int, luma: int) -> np.ndarray:
-    """NV12 or NV21: rows of grey, then half as many of two alternating colours."""
-    grey = np.full((HEIGHT, WIDTH), luma, np.uint8)
-    colour = np.tile(np.array([first, second], np.uint8), (HEIGHT // 2, WIDTH // 2))
-    return np.concatenate([grey, colour])
-
-
-# Rec. 601 of the colour RED, GREEN, BLUE: luma 16..235, blue and red difference around 128.
-Y, U, V = 123, 91, 175
-COLOUR, GREY = (RED, GREEN, BLUE), (GREEN, GREEN, GREEN)
-ENCODINGS = {
-    "rgb8": (flat(RED, GREEN, BLUE), COLOUR),
-    "bgr8": (flat(BLUE, GREEN, RED), COLOUR),
-    "BGR8": (flat(BLUE, GREEN, RED), COLOUR),
-    "8UC3": (flat(BLUE, GREEN, RED), COLOUR),
-    "rgba8": (flat(RED, GREEN, BLUE, 7), COLOUR),
-    "bgra8": (flat(BLUE, GREEN, RED, 7), COLOUR),
-    "mono8": (flat(GREEN), GREY),
-    "8UC1": (flat(GREEN), GREY),
-    "mono16": (flat(GREEN * 257, dtype="<u2"), GREY),
-    "yuv422": (flat(U, Y, V, Y)[:, : WIDTH * 2], COLOUR),
-    "uyvy": (flat(U, Y, V, Y)[:, : WIDTH * 2], COLOUR),
-    "yuv422_yuy2": (flat(Y, U, Y, V)[:, : WIDTH * 2], COLOUR),
-    "yuyv": (flat(Y, U, Y, V)[:, : WIDTH * 2], COLOUR),
-    "nv12": (planes(U, V, Y), COLOUR),
-    "nv21": (planes(V, U, Y), COLOUR),
-    **{f"bayer_{name}8": (bayer(name), COLOUR) for name in ("rggb", "bggr", "gbrg", "grbg")},
-    **{
-        f"bayer_{name}16": (bayer(name, "<u2", 257), COLOUR)
-        for name in ("rggb", "bggr", "gbrg", "grbg")
-    },
-}
-
-
-@pytest.mark.parametrize("padding", [0, 5])
-@pytest.mark.parametrize("encoding", ENCODINGS)
-def test_one_colour_in_every_encoding(encoding, padding):
-    rows, colour = ENCODINGS[encoding]
-    image_rgb = to_rgb(message(encoding, rows, padding))
-    assert (image_rgb.shape, image_rgb.dtype) == ((HEIGHT, WIDTH, 3), np.uint8)
-    assert np.abs(image_rgb.astype(int) - colour).max() <= 2, image_rgb[0, 0]
-
-
-REFERENCES = {
-    "rgb8": (3, None),
-    "bgr8": (3, cv2.COLOR_BGR2RGB),
-    "rgba8": (4, cv2.COLOR_RGBA2RGB),
-    "bgra8": (4, cv2.COLOR_BGRA2RGB),
-    "mono8": (1, cv2.COLOR_GRAY2RGB),
-    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2RGB),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2RGB),
-}
-
-
-@pytest.mark.parametrize("padding", [0, 5])
-@pytest.mark.parametrize("encoding", REFERENCES)
-def test_every_pixel_stands_where_opencv_puts_it(encoding, padding):
-    channels, code = REFERENCES[encoding]
-    samples = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, channels), np.uint8)
-    wanted = samples if code is None else cv2.cvtColor(samples, code)
-    np.testing.assert_array_equal(to_rgb(message(encoding, samples, padding)), wanted)
-
-
-@pytest.mark.parametrize(("encoding", "code"), [("nv12", "NV12"), ("nv21", "NV21")])
-def test_colour_planes_stand_below_the_padded_grey_rows(encoding, code):
-    rows = np.random.default_rng(0).integers(0, 256, (HEIGHT * 3 // 2, WIDTH), np.uint8)
-    wanted = cv2.cvtColor(rows, getattr(cv2, f"COLOR_YUV2RGB_{code}"))
-    np.testing.assert_array_equal(to_rgb(message(encoding, rows, 5)), wanted)
-
-
-@pytest.mark.parametrize(("order", "is_bigendian"), [("<u2", 0), (">u2", 1)])
-def test_sixteen_bits_in_both_byte_orders(order, is_bigendian):
-    grey = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
-    samples = (grey.astype(np.uint16) * 257).astype(order)
-    image_rgb = to_rgb(message("mono16", samples, 3, is_bigendian=is_bigendian))
-    np.testing.assert_array_equal(image_rgb, np.repeat(grey[..., None], 3, axis=2))
-
-
-RGB_ROWS = flat(RED, GREEN, BLUE)
-ROW = WIDTH * 3
+def image(encoding: str = "rgb8", **fields) -> Image:
+    return Image(header=HEADER, encoding=encoding, height=2, width=2, **fields)
 
 
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
         (Image(), "the image is empty: 0 x 0 pixels"),
-        (message("rgb8", RGB_ROWS, height=0), "the image is empty: 8 x 0 pixels"),
-        (message("rgb8", RGB_ROWS, width=0), "the image is empty: 0 x 6 pixels"),
-        (message("", RGB_ROWS), "unknown encoding ''"),
-        (message("h264", RGB_ROWS), "unknown encoding 'h264'; without cv_bridge these are known"),
-        (message("rgb8", RGB_ROWS, step=0), "step is 0 bytes, but a row of 8 rgb8 pixels has 24"),
-        (message("rgb8", RGB_ROWS, step=ROW - 1), "step is 23 bytes, but a row of 8 rgb8"),
-        (message("mono16", RGB_ROWS, step=15), "step is 15 bytes, but a row of 8 mono16 pixels"),
-        (message("rgb8", RGB_ROWS[:5]), "data has 120 bytes, but 8 x 6 rgb8 pixels with a step"),
-        (message("rgb8", RGB_ROWS, step=ROW + 1), "with a step of 25 need 149"),
-        (
-            message("nv12", flat(1)),
-            "data has 48 bytes, but 8 x 6 nv12 pixels with a step of 8",
-        ),
-        (message("nv12", planes(1, 1, 1), height=5), "nv12 comes in blocks of 2 x 2 pixels"),
-        (message("yuv422", flat(1, 1), width=7), "yuv422 comes in blocks of 2 x 1 pixels"),
+        (image("h264"), "unknown encoding 'h264'; without cv_bridge these are known"),
+        (image(step=6, data=bytes(11)), "data has 11 bytes, but 2 x 2 rgb8 pixels with a step"),
         (CompressedImage(), "0 bytes of format '' are no picture"),
         (CompressedImage(format="jpeg", data=b"no jpeg"), "7 bytes of format 'jpeg' are no pic"),
     ],
@@ -165,12 +46,6 @@ def test_a_message_that_holds_no_image(bad, says):
     assert "\n" not in str(caught.value)
 
 
-def test_the_last_row_needs_no_padding():
-    image = message("rgb8", RGB_ROWS, 5)
-    image.data = image.data[:-5]
-    assert (to_rgb(image) == COLOUR).all()
-
-
 def test_unusual_encodings_go_to_cv_bridge(monkeypatch):
     bridge = ModuleType("cv_bridge")
 
@@ -178,24 +53,24 @@ def test_unusual_encodings_go_to_cv_bridge(monkeypatch):
         pass
 
     class CvBridge:
-        def imgmsg_to_cv2(self, image, wanted):
-            if image.encoding == "odd":
+        def imgmsg_to_cv2(self, asked, wanted):
+            if asked.encoding == "odd":
                 raise CvBridgeError("two\nlines")
             assert wanted == "rgb8"
-            return np.full((HEIGHT, WIDTH, 3), 9, np.uint8)
+            return np.full((2, 2, 3), 9, np.uint8)
 
     bridge.CvBridge, bridge.CvBridgeError = CvBridge, CvBridgeError
     monkeypatch.setitem(sys.modules, "cv_bridge", bridge)
-    assert (to_rgb(message("32FC1", RGB_ROWS)) == 9).all()
+    assert (to_rgb(image("32FC1")) == 9).all()
     with pytest.raises(ConversionError, match="cv_bridge on encoding 'odd': two lines"):
-        to_rgb(message("odd", RGB_ROWS))
+        to_rgb(image("odd"))
 
 
 def test_pictures_to_messages_and_back(astronaut):
     view = astronaut[10:110, 20:140]  # not contiguous
-    image = to_image(view, HEADER)
-    assert (image.header, image.encoding, image.step) == (HEADER, "rgb8", 360)
-    np.testing.assert_array_equal(to_rgb(image), view)
+    raw = to_image(view, HEADER)
+    assert (raw.header, raw.encoding, raw.step) == (HEADER, "rgb8", 360)
+    np.testing.assert_array_equal(to_rgb(raw), view)
     compressed = to_compressed(view, HEADER)
     assert compressed.header == HEADER
     assert np.abs(to_rgb(compressed).astype(int) - view).mean() < 5

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from tqdm import tqdm
 
 from fer_ros.config import ClassifierConfig, PipelineConfig
+from fer_ros.evaluation import EvaluationError
+from fer_ros.media import MediaError
 
 if TYPE_CHECKING:
     from fer_ros.evaluation.labels import Label
@@ -45,6 +47,9 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--label-topic", metavar="T", help="a topic of the bag that holds labels")
     parser.add_argument(
         "--predictions", metavar="T", help="score what this topic of the bag says, ask no model"
+    )
+    parser.add_argument(
+        "--of", metavar="BAG", type=Path, help="what --predictions are about: time starts there"
     )
     parser.add_argument(
         "--model", metavar="NAME", default=ClassifierConfig.model, help="default: %(default)s"
@@ -112,7 +117,7 @@ def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Nam
                 f"fer: {error.name} is not installed: pip install -r requirements/evaluate.txt",
                 file=sys.stderr,
             )
-        except ValueError as error:  # all of ours have messages of one line
+        except (EvaluationError, MediaError) as error:
             print(f"fer: {error}", file=sys.stderr)
         except OSError as error:
             where = error.filename or getattr(arguments, "out", None) or arguments.json
@@ -128,6 +133,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from fer_ros.evaluation.report import write_all
     from fer_ros.evaluation.verdict import verdict
 
+    if arguments.of and not arguments.predictions:
+        raise EvaluationError("--of says what --predictions are about; name their topic as well")
     tasks = _tasks(arguments)
     topic = arguments.predictions or arguments.image_topic
     total = sum(expected_images(path, topic) for path in arguments.bags)
@@ -150,8 +157,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _complain(results: "Results") -> None:
-    for name, reason in results.failed.items():
-        print(f"fer: {name}: {reason}", file=sys.stderr)
+    for reason in results.failed.values():
+        print(f"fer: {reason}", file=sys.stderr)
     for outcome in results.outcomes.values():
         for line in (*outcome.troubles, *outcome.notes):
             print(f"fer: {line}", file=sys.stderr)
@@ -172,6 +179,7 @@ def _tasks(arguments: argparse.Namespace) -> "dict[str, Task]":
             labels=tuple(labels[name]),
             label_topic=arguments.label_topic,
             predictions=arguments.predictions,
+            source=arguments.of,
             realtime=arguments.rate == "realtime",
             thumbnails=arguments.thumbnails,
             record=arguments.out / "bags" / name / "emotions" if arguments.record else None,
@@ -225,7 +233,6 @@ def _make(arguments: argparse.Namespace) -> int:
         arguments.source, arguments.out, arguments.storage, arguments.raw, arguments.seconds
     )
     labels = f", {made.labels} labels in {arguments.out / 'labels.csv'}" if made.labels else ""
-    print(
-        f"{arguments.out}: {made.images} images, {made.duration_s:.1f} s, topic {made.topic}{labels}"
-    )
+    size = f"{made.images} images, {made.duration_s:.1f} s"
+    print(f"{arguments.out}: {size}, topic {made.topic}{labels}")
     return 0

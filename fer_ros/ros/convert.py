@@ -1,11 +1,10 @@
 """Between ROS messages and the library's types.
 
-The usual image encodings are decoded here, with NumPy and OpenCV alone, because cv_bridge breaks
-wherever its NumPy is not the one that is installed. It is asked for the unusual ones only.
+The usual image encodings are decoded without cv_bridge, which breaks wherever its NumPy is not the
+one that is installed. It is asked for the unusual ones only.
 """
 
 import sys
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,54 +20,11 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
+from fer_ros.decode import ConversionError, UnknownEncodingError, decompress, to_jpeg
+from fer_ros.decode import to_rgb as decode
 from fer_ros.labels import EMOTIONS
+from fer_ros.records import ranked
 from fer_ros.types import FaceEmotion
-
-_JPEG_QUALITY = 90
-
-
-class ConversionError(ValueError):
-    """An image message holds no image; the message is one line."""
-
-
-class _Encoding(NamedTuple):
-    """``to_rgb`` is OpenCV's colour code, None for RGB; ``block`` is what sides are multiples of.
-
-    ``chroma_rows``: below the rows of grey stand half as many rows of colour.
-    """
-
-    channels: int
-    to_rgb: int | None
-    block: tuple[int, int] = (1, 1)
-    dtype: type = np.uint8
-    chroma_rows: bool = False
-
-
-# ROS names a Bayer pattern by its first four pixels, OpenCV's codes by those one row and column on.
-_BAYER = {
-    "rggb": cv2.COLOR_BayerBG2RGB,
-    "bggr": cv2.COLOR_BayerRG2RGB,
-    "gbrg": cv2.COLOR_BayerGR2RGB,
-    "grbg": cv2.COLOR_BayerGB2RGB,
-}
-_ENCODINGS = {
-    "rgb8": _Encoding(3, None),
-    "bgr8": _Encoding(3, cv2.COLOR_BGR2RGB),
-    "8uc3": _Encoding(3, cv2.COLOR_BGR2RGB),  # colours without a name come from OpenCV
-    "rgba8": _Encoding(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Encoding(4, cv2.COLOR_BGRA2RGB),
-    "mono8": _Encoding(1, cv2.COLOR_GRAY2RGB),
-    "8uc1": _Encoding(1, cv2.COLOR_GRAY2RGB),
-    "mono16": _Encoding(1, cv2.COLOR_GRAY2RGB, dtype=np.uint16),
-    "yuv422": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, (2, 1)),
-    "uyvy": _Encoding(2, cv2.COLOR_YUV2RGB_UYVY, (2, 1)),
-    "yuv422_yuy2": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, (2, 1)),
-    "yuyv": _Encoding(2, cv2.COLOR_YUV2RGB_YUY2, (2, 1)),
-    "nv12": _Encoding(1, cv2.COLOR_YUV2RGB_NV12, (2, 2), chroma_rows=True),
-    "nv21": _Encoding(1, cv2.COLOR_YUV2RGB_NV21, (2, 2), chroma_rows=True),
-    **{f"bayer_{name}8": _Encoding(1, code, (2, 2)) for name, code in _BAYER.items()},
-    **{f"bayer_{name}16": _Encoding(1, code, (2, 2), np.uint16) for name, code in _BAYER.items()},
-}
 
 
 def to_rgb(message: Image | CompressedImage) -> NDArray[np.uint8]:
@@ -78,72 +34,18 @@ def to_rgb(message: Image | CompressedImage) -> NDArray[np.uint8]:
     ConversionError when the message contradicts itself or its encoding is unknown.
     """
     if isinstance(message, CompressedImage):
-        return _decompress(message)
-    if message.width == 0 or message.height == 0:
-        raise ConversionError(f"the image is empty: {message.width} x {message.height} pixels")
-    encoding = _ENCODINGS.get(message.encoding.lower())
-    if encoding is None:
-        return _ask_cv_bridge(message)
-    samples = _samples(message, encoding)
-    if encoding.dtype is np.uint16:
-        samples = cv2.convertScaleAbs(samples, alpha=1 / 257)  # 65535 becomes 255
-    if encoding.to_rgb is None:
-        return np.ascontiguousarray(samples, np.uint8)
-    return np.asarray(cv2.cvtColor(samples, encoding.to_rgb), np.uint8)
-
-
-def _samples(message: Image, encoding: _Encoding) -> NDArray:
-    """A view (rows, W, channels) of the message's data, without the padding of its rows."""
-    width, height = message.width, message.height
-    if width % encoding.block[0] or height % encoding.block[1]:
-        raise ConversionError(
-            f"{message.encoding} comes in blocks of {encoding.block[0]} x {encoding.block[1]} "
-            f"pixels, the image has {width} x {height}"
-        )
-    dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
-    pixel_bytes = encoding.channels * dtype.itemsize
-    if message.step < width * pixel_bytes:
-        raise ConversionError(
-            f"step is {message.step} bytes, but a row of {width} {message.encoding} pixels has "
-            f"{width * pixel_bytes}"
-        )
-    rows = height * 3 // 2 if encoding.chroma_rows else height
-    needed = message.step * (rows - 1) + width * pixel_bytes
-    if len(message.data) < needed:
-        raise ConversionError(
-            f"data has {len(message.data)} bytes, but {width} x {height} {message.encoding} pixels "
-            f"with a step of {message.step} need {needed}"
-        )
-    strides = (message.step, pixel_bytes, dtype.itemsize)
-    shape = (rows, width, encoding.channels)
-    view: NDArray = np.ndarray(shape, dtype, memoryview(message.data), strides=strides)
-    # OpenCV takes padded rows of bytes, but neither rows at odd bytes nor a foreign byte order.
-    return view if encoding.dtype is np.uint8 else view.astype(encoding.dtype)
-
-
-def _decompress(message: CompressedImage) -> NDArray[np.uint8]:
-    data = np.frombuffer(message.data, np.uint8)
-    # The orientation that some cameras note in JPEG does not belong to the image of ROS.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        return decompress(message)
     try:
-        image_bgr = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error:  # such as a header that promises a picture larger than OpenCV allows
-        image_bgr = None
-    if image_bgr is None:
-        raise ConversionError(
-            f"{len(data)} bytes of format {message.format!r} are no picture that OpenCV can read"
-        )
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        return decode(message)
+    except UnknownEncodingError as error:
+        return _ask_cv_bridge(message, error)
 
 
-def _ask_cv_bridge(message: Image) -> NDArray[np.uint8]:
+def _ask_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.uint8]:
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError:
-        raise ConversionError(
-            f"unknown encoding {message.encoding!r}; without cv_bridge these are known: "
-            f"{', '.join(_ENCODINGS)}"
-        ) from None
+        raise unknown from None
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), np.uint8)
     except (CvBridgeError, cv2.error) as error:
@@ -164,9 +66,7 @@ def to_image(image_rgb: NDArray[np.uint8], header: Header) -> Image:
 def to_compressed(image_rgb: NDArray[np.uint8], header: Header) -> CompressedImage:
     """A JPEG message of the picture (H, W, 3)."""
     message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-    image_bgr = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    message.data.frombytes(np.ascontiguousarray(data).data)
+    message.data.frombytes(to_jpeg(image_rgb).data)
     return message
 
 
@@ -193,15 +93,10 @@ def _to_detection(face: FaceEmotion, header: Header) -> Detection2D:
     detection.bbox.center.position.y = (top + bottom) / 2
     detection.bbox.size_x = right - left
     detection.bbox.size_y = bottom - top
-    if face.emotion is not None:
-        shares = sorted(
-            zip(EMOTIONS, face.probabilities.tolist(), strict=True),
-            key=lambda pair: (pair[0] != face.emotion, -pair[1]),
-        )
-        detection.results = [
-            ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=share))
-            for name, share in shares
-        ]
+    detection.results = [
+        ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=share))
+        for name, share in ranked(face)
+    ]
     return detection
 
 

@@ -1,0 +1,80 @@
+"""Recordings for tests, made on the spot."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from conftest import FakeClassifier
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from fer_ros.decode import to_jpeg
+from fer_ros.evaluation.messages import COMPRESSED, IMAGE, make, make_header, to_bytes, typestore
+
+FIRST_NS = 1_700_000_000_000_000_000
+TOPIC = "/camera/image_raw"
+STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+
+
+class NamedClassifier(FakeClassifier):
+    """The fake network with what a verdict wants to know of a real one."""
+
+    card = SimpleNamespace(name="fake", sha256="0" * 64)
+
+
+def at(stamp_s: float) -> int:
+    return FIRST_NS + round(stamp_s * 1e9)
+
+
+def raw_image(stamp_s: float, image_rgb: np.ndarray, encoding: str = "rgb8") -> Any:
+    height, width = image_rgb.shape[:2]
+    header = make_header(at(stamp_s), "eye")
+    data = np.ascontiguousarray(image_rgb).reshape(-1)
+    return make(IMAGE, header, height, width, encoding, 0, width * 3, data)
+
+
+def jpeg_image(stamp_s: float, image_rgb: np.ndarray) -> Any:
+    return make(COMPRESSED, make_header(at(stamp_s), "eye"), "jpeg", to_jpeg(image_rgb))
+
+
+def write_bag(
+    path: Path,
+    messages: Iterable[tuple[str, str, float, Any]],
+    storage: str = "mcap",
+    compression: CompressionMode = CompressionMode.NONE,
+) -> Path:
+    """A bag of (topic, type, second of recording, message)."""
+    writer = Writer(path, version=8, storage_plugin=STORAGE[storage])
+    writer.set_compression(compression, CompressionFormat.ZSTD)
+    with writer:
+        topics: dict[str, Any] = {}
+        for topic, kind, recorded_s, message in messages:
+            if topic not in topics:
+                topics[topic] = writer.add_connection(topic, kind, typestore=typestore())
+            writer.write(topics[topic], at(recorded_s), to_bytes(kind, message))
+    return path
+
+
+def raw_bag(path: Path, images: Iterable[tuple[float, np.ndarray]], **options: Any) -> Path:
+    """A bag of raw images, recorded when they were taken."""
+    rows = ((TOPIC, IMAGE, stamp_s, raw_image(stamp_s, image)) for stamp_s, image in images)
+    return write_bag(path, rows, **options)
+
+
+def jpeg_bag(path: Path, images: Iterable[tuple[float, np.ndarray]], **options: Any) -> Path:
+    """A bag of compressed images, recorded when they were taken."""
+    rows = ((TOPIC, COMPRESSED, stamp_s, jpeg_image(stamp_s, image)) for stamp_s, image in images)
+    return write_bag(path, rows, **options)
+
+
+def portrait_bag(path: Path, portrait: np.ndarray, count: int = 12, **options: Any) -> Path:
+    """The portrait at 10 images per second."""
+    small = np.ascontiguousarray(portrait[::2, ::2])
+    return jpeg_bag(path, [(k / 10, small) for k in range(count)], **options)
+
+
+def write_labels(path: Path, *rows: tuple[float, float, str]) -> Path:
+    lines = ["start_s,end_s,emotion", *(f"{start},{end},{name}" for start, end, name in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,245 @@
+"""One recording through the pipeline."""
+
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bag_tools import (
+    TOPIC,
+    NamedClassifier,
+    at,
+    jpeg_bag,
+    jpeg_image,
+    portrait_bag,
+    raw_image,
+    write_bag,
+)
+
+from fer_ros.evaluation.bags import Bag, BagError, BagImage
+from fer_ros.evaluation.labels import Label
+from fer_ros.evaluation.messages import (
+    COMPRESSED,
+    DETECTIONS,
+    EXPRESSION,
+    IMAGE,
+    LABEL_INFO,
+    LANDMARKS,
+    REGION,
+    STRING,
+    make,
+)
+from fer_ros.evaluation.replay import Task, _Busy, _newest, evaluate
+from fer_ros.evaluation.table import NONE
+from fer_ros.labels import EMOTIONS
+from fer_ros.types import Frame
+
+HAPPY, SAD = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")
+
+
+@pytest.fixture(autouse=True)
+def classifier(monkeypatch) -> NamedClassifier:
+    """No network: what becomes of its answers is tested here."""
+    fake = NamedClassifier()
+    monkeypatch.setattr("fer_ros.classify.Classifier", lambda config: fake)
+    return fake
+
+
+def test_a_recording_without_images(tmp_path):
+    wall = np.full((90, 120, 3), 128, np.uint8)
+    path = jpeg_bag(tmp_path / "bag", [(0, wall)])
+    outcome = evaluate(Task(path))
+    assert (len(outcome.table), outcome.frames, outcome.troubles) == (0, 1, [])
+    rows = [(TOPIC, COMPRESSED, 0, jpeg_image(0, wall)), ("/w", STRING, 0, make(STRING, ""))]
+    torn = write_bag(tmp_path / "torn", rows)
+    with pytest.raises(BagError, match="no topic /nothing"):
+        evaluate(Task(torn, image_topic="/nothing"))
+
+
+def test_every_image_is_read_and_labelled(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut)
+    labels = (Label(0, 0.55, HAPPY), Label(0.55, 9, SAD))
+    done: list[int] = []
+    outcome = evaluate(Task(path, labels=labels), done.append)
+    table = outcome.table
+    assert (outcome.frames, outcome.dropped, sum(done)) == (12, 0, 12)
+    assert (outcome.model, outcome.duration_s) == ("fake", pytest.approx(1.1))
+    assert table.stamp_s.tolist() == pytest.approx([k / 10 for k in range(12)])
+    # The tracker reports a face from its second image on.
+    assert table.id.tolist() == ["", *["f00001"] * 11]
+    assert table.emotion.tolist() == [NONE, *[HAPPY] * 11]
+    assert table.label.tolist() == [HAPPY] * 6 + [SAD] * 6
+    assert {len(spent) for spent in outcome.latency_ms.values()} == {12}
+    assert [*outcome.latency_ms] == [
+        "decode", "detect", "track", "align", "classify", "smooth", "total"
+    ]  # fmt: skip
+
+
+def test_it_is_the_pipeline_of_the_node(tmp_path, astronaut, classifier):
+    """The same pictures give the same faces, whether they come from a bag or a camera."""
+    from fer_ros.pipeline import EmotionPipeline
+
+    path = portrait_bag(tmp_path / "bag", astronaut, 4)
+    table = evaluate(Task(path)).table
+    pipeline = EmotionPipeline(classifier=classifier)
+    with Bag(path) as bag:
+        faces = [
+            face
+            for image in bag.images(TOPIC)
+            for face in pipeline(Frame(image.decode()[0], image.stamp_ns * 1e-9)).faces
+        ]
+    boxes = np.array([face.box_xyxy for face in faces])
+    np.testing.assert_allclose(table.box_xyxy, boxes, atol=0.01)
+    np.testing.assert_allclose(table.raw, [face.raw_probabilities for face in faces], atol=1e-5)
+
+
+def test_images_that_cannot_be_decoded_cost_themselves_only(tmp_path, astronaut):
+    small = astronaut[::2, ::2]
+    rows = [
+        (TOPIC, IMAGE, k / 10, raw_image(k / 10, small, "h264" if k in (2, 3) else "rgb8"))
+        for k in range(6)
+    ]
+    outcome = evaluate(Task(write_bag(tmp_path / "bag", rows)))
+    assert (outcome.frames, len(outcome.table)) == (4, 3)
+    (trouble,) = outcome.troubles
+    assert "2 images cannot be decoded, the first at 0.200 s: unknown encoding 'h264'" in trouble
+
+
+def test_labels_outside_the_recording_are_told(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 3)
+    outcome = evaluate(Task(path, labels=(Label(0, 1, HAPPY), Label(7, 8, SAD))))
+    assert "1 of 2 labels lie outside the 0.200 s of the recording" in outcome.notes[0]
+    assert outcome.troubles == []
+
+
+def test_the_worst_moments_have_pictures_when_asked(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 5)
+    task = Task(path, labels=(Label(0, 9, SAD),))
+    (moment,) = evaluate(task).moments
+    assert (moment.label, moment.emotion, moment.jpeg) == ("sadness", "happiness", b"")
+    assert moment.margin == pytest.approx(0.84, abs=1e-4)
+    (moment,) = evaluate(replace(task, thumbnails=True)).moments
+    assert moment.jpeg.startswith(b"\xff\xd8")
+
+
+def at_once(*stamps_s: float) -> list[BagImage]:
+    return [BagImage(at(stamp_s), 0, IMAGE, b"") for stamp_s in stamps_s]
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "taken"),
+    [
+        (0, [0, 1, 2, 3, 4, 5]),
+        (100, [0, 1, 2, 3, 4, 5]),
+        (160, [0, 1, 3, 4, 5]),  # done at 160 and 320, when the image of 300 has come
+        (260, [0, 2, 5]),
+        (900, [0, 5]),
+    ],
+)
+def test_like_the_node_the_newest_image_is_taken(milliseconds, taken):
+    busy = _Busy()
+    seen = []
+    for image in _newest(iter(at_once(0, 0.1, 0.2, 0.3, 0.4, 0.5)), busy):
+        seen.append(round((image.stamp_ns - at(0)) / 1e8))
+        busy.work(image.stamp_ns, milliseconds)
+    assert seen == taken
+    assert busy.dropped == 6 - len(taken)
+
+
+def test_a_slow_robot_drops_images(tmp_path, astronaut, classifier, monkeypatch):
+    path = portrait_bag(tmp_path / "bag", astronaut)
+    monkeypatch.setattr(
+        "fer_ros.evaluation.replay._Busy.work",
+        lambda busy, stamp_ns, _: setattr(busy, "until_ns", stamp_ns + 250_000_000),
+    )
+    outcome = evaluate(Task(path, realtime=True))
+    assert outcome.frames + outcome.dropped == 12
+    assert outcome.dropped == 5
+
+
+def test_what_the_node_would_publish_is_recorded(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 4)
+    record = tmp_path / "out" / "emotions"
+    first = evaluate(Task(path, record=record))
+    with Bag(record) as bag:
+        assert bag.topics == {
+            "/emotion_node/emotions/labels": LABEL_INFO,
+            "/emotion_node/emotions": DETECTIONS,
+            "/humans/faces/tracked": "hri_msgs/msg/IdsList",
+            "/humans/faces/f00001/roi": REGION,
+            "/humans/faces/f00001/landmarks": LANDMARKS,
+            "/humans/faces/f00001/expression": EXPRESSION,
+        }
+        messages = list(bag.messages("/emotion_node/emotions"))
+        assert [recorded_ns for recorded_ns, _ in messages] == [at(k / 10) for k in range(4)]
+        assert [message.header.frame_id for _, message in messages] == ["eye"] * 4
+        assert [len(message.detections) for _, message in messages] == [0, 1, 1, 1]
+        (expression, *_) = [each for _, each in bag.messages("/humans/faces/f00001/expression")]
+    assert (expression.expression, expression.confidence) == ("happy", pytest.approx(0.86))
+    assert np.isnan(expression.valence)
+    scored = evaluate(Task(record, predictions="/emotion_node/emotions")).table
+    assert scored.id.tolist() == first.table.id.tolist()
+    np.testing.assert_allclose(scored.probabilities, first.table.probabilities, atol=1e-5)
+
+
+def test_predictions_of_a_live_replay(tmp_path, astronaut):
+    """The node missed the first two images: labels count from the first one all the same."""
+    source = portrait_bag(tmp_path / "bag", astronaut, 6)
+    record = tmp_path / "said"
+    evaluate(Task(source, record=record))
+    with Bag(record) as bag:
+        rows = [
+            ("/said", DETECTIONS, k, message)
+            for k, (_, message) in enumerate(bag.messages("/emotion_node/emotions"))
+        ]
+    late = write_bag(tmp_path / "late", rows[2:])
+    task = Task(late, predictions="/said", source=source, labels=(Label(0.3, 9, HAPPY),))
+    outcome = evaluate(task)
+    assert (outcome.frames, outcome.dropped) == (4, 2)
+    assert outcome.table.stamp_s.tolist() == [0.2, 0.3, 0.4, 0.5]
+    assert outcome.table.label.tolist() == [NONE, HAPPY, HAPPY, HAPPY]
+
+
+def test_predictions_are_detections(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 2)
+    with pytest.raises(BagError, match="predictions: expected a topic"):
+        evaluate(Task(path, predictions=TOPIC))
+
+
+FULL_DISK = """
+import sys, resource
+sys.path.insert(0, "test")
+from pathlib import Path
+import fer_ros.classify
+from bag_tools import NamedClassifier
+from fer_ros.evaluation.replay import Task, evaluate
+fer_ros.classify.Classifier = lambda config: NamedClassifier()
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+outcome = evaluate(Task(Path(sys.argv[1]), record=Path(sys.argv[2])))
+print(outcome.frames, len(outcome.troubles), outcome.troubles[0])
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs limits of file sizes")
+def test_a_full_disk_ends_the_recording_only(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 10)
+    command = [sys.executable, "-c", FULL_DISK, path, tmp_path / "out"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(
+        f"10 1 {tmp_path / 'out'}: cannot be written any further: File too large"
+    )
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path, astronaut):
+    path = portrait_bag(tmp_path / "bag", astronaut, 6)
+    count = iter(range(100))
+
+    def progress(images: int) -> None:
+        if next(count) == 3:
+            raise KeyboardInterrupt
+
+    outcome = evaluate(Task(path), progress)
+    assert (outcome.interrupted, outcome.frames) == (True, 4)
+    assert outcome.troubles == [f"{path}: interrupted"]
