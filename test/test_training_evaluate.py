@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pack_tools import write_pack
 
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
 from fer_ros.model import build_model
@@ -16,6 +17,7 @@ from fer_ros.weights import InputSpec, model_folders, read_card
 from training.card import card_text
 from training.data import Faces
 from training.evaluate import landmark_scores, main, predict, scores
+from training.votes import PROTOCOLS
 
 
 class Answers:
@@ -68,8 +70,8 @@ def test_landmarks_of_faces_that_the_teacher_found(tmp_path):
     truth = (Answers.points + 0.5) / 112
     off = 0.03 * np.linalg.norm(truth[36] - truth[45])
     points = np.stack([truth + np.array([off, 0]), np.full((68, 2), np.nan)]).astype(np.float32)
-    np.savez(tmp_path / "pack.npz", canvas=half_bright(2).numpy(), points68=points)
-    found = landmark_scores(Answers(), tmp_path / "pack.npz")
+    pack = write_pack(tmp_path / "pack", canvas=half_bright(2).numpy(), points68=points)
+    found = landmark_scores(Answers(), pack)
     assert found == {"pictures": 1, "median_nme": 0.03, "p95_nme": 0.03}
 
 
@@ -82,9 +84,9 @@ def data(tmp_path) -> Path:
     votes[range(4), [0, 1, 2, 2]] = 10
     for split in ("train", "valid", "test"):
         groups = np.array([7 if split != "valid" else -1, -1, -1, -1])
-        np.savez(tmp_path / f"ferplus_{split}.npz", canvas=canvas, votes=votes, dup_group=groups)
+        write_pack(tmp_path / f"ferplus_{split}", canvas=canvas, votes=votes, dup_group=groups)
     points = rng.uniform(0, 1, (4, 68, 2)).astype(np.float32)
-    np.savez(tmp_path / "lfwx_test.npz", canvas=canvas, points68=points)
+    write_pack(tmp_path / "lfwx_test", canvas=canvas, points68=points)
     return tmp_path
 
 
@@ -96,15 +98,16 @@ def test_the_command_writes_figures_and_card_into_the_model(data, tmp_path, monk
     monkeypatch.setattr(sys, "argv", ["evaluate", str(folder), str(data)])
     main()
     results = json.loads((folder / "metrics.json").read_text())
-    names = ["ferplus-4", "ferplus-3", "ferplus_flip-4", "ferplus_flip-3", "landmarks-lfwx"]
-    assert list(results) == names
+    assert set(results) == {
+        *(f"{name}{flip}" for name in (*PROTOCOLS, "ferplus-new") for flip in ("", "-flip")),
+        "landmarks-lfwx",
+    }
     card = (folder / "CARD.md").read_text()
     assert card.startswith("# untrained\n")
-    assert f"| all | 4 | {results['ferplus-4']['accuracy']:.1%} |" in card
-    assert (
-        f"| not in its train split, flip | 3 | {results['ferplus_flip-3']['accuracy']:.1%}" in card
-    )
-    assert "ferplus-4" in capsys.readouterr().out
+    assert f"| all | 4 | {results['ferplus-3573']['accuracy']:.1%} |" in card
+    flipped = results["ferplus-new-flip"]["accuracy"]
+    assert f"| not in its train split, flip | 3 | {flipped:.1%} |" in card
+    assert "ferplus-3573" in capsys.readouterr().out
 
 
 def test_shipped_cards_show_the_figures_of_their_models():

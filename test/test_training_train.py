@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pack_tools import write_pack
 from safetensors.torch import save_file
 from tree import ROOT
 
@@ -17,7 +18,7 @@ from fer_ros.labels import FERPLUS_VOTES
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from training import train as training
-from training.data import Faces
+from training.data import Faces, load_faces
 from training.networks import build
 from training.settings import NetworkConfig, read_config
 from training.train import epoch_order, fit_temperature, main
@@ -45,8 +46,7 @@ def packs(tmp_path_factory) -> Path:
         votes[1::2, FERPLUS_VOTES.index("sadness")] = 10
         canvas = np.full((count, 144, 144), 60, np.uint8)
         canvas[::2, 72:] = canvas[1::2, :72] = 200
-        groups = np.full(count, -1)
-        np.savez(folder / f"ferplus_{split}.npz", canvas=canvas, votes=votes, dup_group=groups)
+        write_pack(folder / f"ferplus_{split}", canvas=canvas, votes=votes)
     return folder
 
 
@@ -93,7 +93,7 @@ def test_a_two_stream_run_leaves_a_model_that_has_learned(tmp_path, packs, landm
     stored = loaded.core.landmarks.state_dict()
     given = build(NetworkConfig(landmarks=str(landmarks))).core.landmarks.state_dict()
     assert all(torch.allclose(stored[name], given[name], atol=1e-3) for name in given)
-    canvas = torch.from_numpy(np.load(packs / "ferplus_test.npz")["canvas"])
+    canvas = load_faces(packs / "ferplus_test").canvases
     crops = canvas[:, 16:128, 16:128, None].expand(-1, -1, -1, 3)
     _, (happy, sad) = loaded.predict(crops)
     assert happy[1] / happy[2] > sad[1] / sad[2]

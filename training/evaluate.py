@@ -1,9 +1,9 @@
 """``python -m training.evaluate MODEL DATA``: the figures of a model folder, in it.
 
 Writes ``metrics.json`` and ``CARD.md``. Runs what the robot runs, uint8 crops through
-``FaceNetwork.predict``, on the test splits of DATA (packs of ``training.prepare``): FER+ with all
-3,573 pictures and without those that stand in its train split too, and the landmarks of the
-photographs against the teacher's.
+``FaceNetwork.predict``, on the test splits of DATA (packs of ``training.prepare``): FER+ by every
+protocol of ``training.votes`` and without the pictures that stand in its train split too
+(``ferplus-new``), and the landmarks of the photographs against the teacher's.
 """
 
 import argparse
@@ -31,9 +31,10 @@ from fer_ros.model.network import FaceNetwork
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import find_model, read_card
 from training.card import card_text
-from training.data import Faces, load_ferplus, seen_elsewhere
-from training.landmarks import nme
-from training.prepare import MARGIN_PX
+from training.data import Faces, load_faces, seen_elsewhere
+from training.landmarks import load, nme
+from training.packs import MARGIN_PX, Pack
+from training.votes import PROTOCOLS, by_protocol
 
 _INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
 
@@ -86,12 +87,11 @@ def scores(probabilities: Tensor, faces: Faces, keep: NDArray[np.bool_]) -> dict
 
 def landmark_scores(network: FaceNetwork, pack: Path) -> dict[str, Any]:
     """Median and 95th percentile of the error over the distance of the outer eye corners."""
-    data = np.load(pack)
-    known = ~np.isnan(data["points68"]).any(axis=(1, 2))
-    points, _ = predict(network, torch.from_numpy(data["canvas"][known]), flip=False)
-    errors = nme((points + 0.5) / CROP_SIZE_PX, torch.from_numpy(data["points68"][known]))
+    canvases, taught = load([pack])
+    points, _ = predict(network, canvases, flip=False)
+    errors = nme((points + 0.5) / CROP_SIZE_PX, taught)
     return {
-        "pictures": int(known.sum()),
+        "pictures": len(taught),
         "median_nme": _round(errors.median()),
         "p95_nme": _round(errors.quantile(0.95)),
     }
@@ -99,15 +99,16 @@ def landmark_scores(network: FaceNetwork, pack: Path) -> dict[str, Any]:
 
 def evaluate(network: FaceNetwork, data: Path) -> dict[str, Any]:
     """All figures of a network; ``data`` holds the packs."""
-    faces = load_ferplus(data, "test")
-    new = ~seen_elsewhere(data, "test")
-    everything = np.ones(len(faces), bool)
+    test = data / "ferplus_test"
+    faces, votes = load_faces(test), Pack.open(test).column("votes").astype(np.int64)
+    counted = {name: by_protocol(name, votes)[0] for name in PROTOCOLS}
+    counted["ferplus-new"] = ~seen_elsewhere(test, data / "ferplus_train")
     results: dict[str, Any] = {}
-    for name, flip in (("ferplus", False), ("ferplus_flip", True)):
+    for flip in (False, True):
         _, probabilities = predict(network, faces.canvases, flip)
-        for keep in (everything, new):
-            results[f"{name}-{int(keep.sum())}"] = scores(probabilities, faces, keep)
-    results["landmarks-lfwx"] = landmark_scores(network, data / "lfwx_test.npz")
+        for name, keep in counted.items():
+            results[f"{name}-flip" if flip else name] = scores(probabilities, faces, keep)
+    results["landmarks-lfwx"] = landmark_scores(network, data / "lfwx_test")
     return results
 
 

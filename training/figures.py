@@ -60,3 +60,22 @@ def draw_confusion(confusion: NDArray[np.int64], path: Path) -> None:
     axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
     axes.set(xlabel="seen", ylabel="true")
     figure.savefig(path)
+
+
+def draw_pretraining(rows: list[dict[str, Any]], path: Path) -> None:
+    """Losses, accuracy of the nearest neighbours, and the spread of the features, by epoch."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in rows]
+    for name in ("loss", "dino", "ibot", "koleo"):
+        if name in rows[-1]:
+            left.plot(epochs, [row[name] for row in rows], marker=".", label=name)
+    looks = [row for row in rows if row["knn_accuracy"] == row["knn_accuracy"]]
+    for name, some in (("knn_accuracy", looks), ("feature_std", rows)):
+        right.plot([row["epoch"] for row in some], [row[name] for row in some], ".-", label=name)
+    left.set(xlabel="epoch", ylabel="loss")
+    right.set(xlabel="epoch", ylim=(0, 1))
+    for axes in (left, right):
+        axes.legend()
+        axes.grid(alpha=0.3)
+    figure.savefig(path)

@@ -1,6 +1,6 @@
 """``python -m training.landmarks``: MobileFaceNet-68 from landmarks of a teacher.
 
-Packs are the files of ``training.prepare`` with ``points68`` (N, 68, 2), fractions of the crop, NaN
+Packs are those of ``training.prepare`` with ``points68`` (N, 68, 2), fractions of the crop, NaN
 where the teacher found no face (``training.teacher``). The loss is the Wing loss (Feng et al.,
 2018) in pixels of the crop; the reported error is the mean point distance over the distance of the
 outer eye corners (NME).
@@ -29,6 +29,7 @@ from training.augment import (
     random_maps,
     view,
 )
+from training.packs import CANVAS_PX, Pack
 
 face_input = FaceInput(InputSpec())
 
@@ -53,10 +54,12 @@ def load(paths: list[Path]) -> tuple[Tensor, Tensor]:
     """Canvases (N, 144, 144) uint8 and landmarks (N, 68, 2) of all faces the teacher found."""
     canvases, points = [], []
     for path in paths:
-        pack = np.load(path)
-        known = ~np.isnan(pack["points68"]).any(axis=(1, 2))
-        canvases.append(pack["canvas"][known])
-        points.append(pack["points68"][known])
+        pack = Pack.open(path)
+        taught = pack.column("points68")
+        known = ~np.isnan(taught).any(axis=(1, 2))
+        canvases.append(np.empty((int(known.sum()), CANVAS_PX, CANVAS_PX), np.uint8))
+        pack.canvases(known, canvases[-1])
+        points.append(taught[known])
     return torch.from_numpy(np.concatenate(canvases)), torch.from_numpy(np.concatenate(points))
 
 

@@ -6,12 +6,13 @@ import io
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from training.settings import TrainConfig
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless")
 
@@ -24,7 +25,7 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def write_settings(out: Path, config: TrainConfig, data: dict[str, str]) -> None:
+def write_settings(out: Path, config: "DataclassInstance", data: dict[str, str]) -> None:
     """``run.yaml``: the experiment as it ran; ``data`` has a hash of each split."""
     values = {
         "revision": _revision(),

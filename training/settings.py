@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from fer_ros.config import Checked, from_dict, setting
 from training.augment import AugmentConfig
+from training.data import DataConfig
 from training.losses import LossConfig
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,12 @@ class OptimizerConfig(Checked):
 class TrainConfig(Checked):
     """One experiment."""
 
+    data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    pictures: int = setting(0, "of the training split, drawn by chance; 0: all", 0, 10**9)
     balanced: bool = setting(False, "rare emotions are drawn as often as frequent ones")
     epochs: int = setting(5, "passes over the training split", 1, 10000)
     patience: int = setting(0, "ends after so many epochs without a better one; 0: never", 0, 10000)
@@ -55,13 +60,18 @@ class TrainConfig(Checked):
     seed: int = setting(0, "of all random draws", 0, 2**31)
 
 
-def read_config(path: Path, image_weights: str | None = None) -> TrainConfig:
-    """The experiment of a YAML file. ValueError names an unknown key or a wrong value."""
+def read_settings(path: Path, kind: type[T]) -> T:
+    """The settings of a YAML file. ValueError names an unknown key or a wrong value."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError:
         raise ValueError(f"{path}: not a YAML file") from None
-    config = from_dict(TrainConfig, values, str(path))
+    return from_dict(kind, values, str(path))
+
+
+def read_config(path: Path, image_weights: str | None = None) -> TrainConfig:
+    """The experiment of a YAML file. ValueError names an unknown key or a wrong value."""
+    config = read_settings(path, TrainConfig)
     if image_weights:
         config = replace(config, network=replace(config.network, image_weights=image_weights))
     return config

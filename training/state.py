@@ -1,16 +1,19 @@
 """Where a run stands, and how it is kept so that a kill costs one epoch at most."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from training.settings import TrainConfig
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from training.train import Run
 
 _MAY_CHANGE = {"epochs", "patience", "compile"}  # of a run that is resumed
@@ -40,16 +43,7 @@ class RunState:
 
     def save(self, path: Path, run: "Run") -> None:
         """Writes the whole file or, when killed meanwhile, leaves the old one."""
-        values = {
-            "state": dataclasses.asdict(self),
-            "config": dataclasses.asdict(run.config),
-            "network": run.network.state_dict(),
-            "ema": run.ema.state_dict(),
-            "optimizer": run.optimizer.state_dict(),
-        }
-        partial = path.with_suffix(".partial")
-        torch.save(values, partial)
-        partial.replace(path)
+        write_state(path, run.config, dataclasses.asdict(self), _parts(run))
 
     @classmethod
     def load(cls, path: Path, run: "Run") -> "RunState":
@@ -57,21 +51,57 @@ class RunState:
 
         ValueError, one line, when the file is broken or of another experiment.
         """
-        if not path.exists():
-            return cls()
-        try:
-            values = torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, RuntimeError, EOFError):
-            raise ValueError(f"{path}: damaged; delete it to start afresh") from None
-        other = _first_difference(values["config"], dataclasses.asdict(run.config))
-        if other:
-            raise ValueError(
-                f"{path}: is of another experiment: {other}; give another folder, or delete it"
-            )
-        run.network.load_state_dict(values["network"])
-        run.ema.load_state_dict(values["ema"])
-        run.optimizer.load_state_dict(values["optimizer"])
-        return cls(**values["state"])
+        return cls(**read_state(path, run.config, _parts(run)))
+
+
+class Part(Protocol):
+    """A network, an optimizer: what knows how to be kept."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it is made of."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Makes it that again."""
+        ...
+
+
+def _parts(run: "Run") -> dict[str, Part]:
+    return {"network": run.network, "ema": run.ema, "optimizer": run.optimizer}
+
+
+def write_state(
+    path: Path, config: "DataclassInstance", state: dict[str, Any], parts: Mapping[str, Part]
+) -> None:
+    """Writes the whole file or, when killed meanwhile, leaves the old one."""
+    values = {"state": state, "config": dataclasses.asdict(config)}
+    values |= {name: part.state_dict() for name, part in parts.items()}
+    partial = path.with_suffix(".partial")
+    torch.save(values, partial)
+    partial.replace(path)
+
+
+def read_state(
+    path: Path, config: "DataclassInstance", parts: Mapping[str, Part]
+) -> dict[str, Any]:
+    """Brings the parts to where they were, and returns the state; empty when there is no file.
+
+    ValueError, one line, when the file is broken or of another experiment.
+    """
+    if not path.exists():
+        return {}
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError):
+        raise ValueError(f"{path}: damaged; delete it to start afresh") from None
+    other = _first_difference(values["config"], dataclasses.asdict(config))
+    if other:
+        raise ValueError(
+            f"{path}: is of another experiment: {other}; give another folder, or delete it"
+        )
+    for name, part in parts.items():
+        part.load_state_dict(values[name])
+    return values["state"]
 
 
 def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> str:

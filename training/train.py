@@ -27,7 +27,7 @@ from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
 from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
-from training.data import Faces, load_ferplus
+from training.data import Faces, load_splits
 from training.figures import draw_classes, draw_confusion, draw_curves
 from training.losses import Loss, make_targets
 from training.networks import build, make_optimizer, make_schedule
@@ -81,6 +81,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     for chosen in order.split(config.batch):
         numbers = torch.rand(config.batch, Draws.COUNT, generator=generator)
         targets = make_targets(faces.targets[chosen], config.loss, generator)
+        targets = targets * faces.weights[chosen, None]  # the cross-entropy is linear in them
         draws = Draws(numbers[part])
         maps, _ = random_maps(draws, config.augment)
         crops = degrade(view(faces.canvases[chosen[part]], maps), draws, config.augment)
@@ -219,7 +220,9 @@ def train(config: TrainConfig, data: Path, out: Path) -> None:
     with world() as place:
         torch.manual_seed(config.seed)
         network = build(config.network)
-        faces, valid = load_ferplus(data, "train"), load_ferplus(data, "valid")
+        faces, valid = load_splits(config.data, data)
+        if config.pictures:
+            faces = faces.some(config.pictures, config.seed)
         if len(faces) < config.batch or len(valid) == 0:
             found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
             raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")

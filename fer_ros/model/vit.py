@@ -26,6 +26,7 @@ IMAGENET = InputSpec(luma=False, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAUL
 _NOT_OURS = {"mask_token", "head.weight", "head.bias"}
 # The official embedding is enlarged by (side + 0.1) / 37: the 0.1 moves each sample a little.
 _OFFSET = 0.1
+_PROJECTION = ("patch_embed.proj.weight", "patch_embed.proj.bias")
 
 
 class TransformerStream(ImageStream):
@@ -76,11 +77,14 @@ class TransformerStream(ImageStream):
         if "pos_embed" in ours:
             side = math.isqrt(own["pos_embed"].shape[1] - 1)
             ours["pos_embed"] = resample_positions(ours["pos_embed"], side)
-        names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
-        if all(name in ours and ours[name].shape == own[name].shape for name in names):
-            absorbed = _absorb(ours[names[0]], ours[names[1]], self.published)
-            ours.update(zip(names, absorbed, strict=True))
+        if all(name in ours and ours[name].shape == own[name].shape for name in _PROJECTION):
+            ours.update(_absorb(ours, self.published, OURS))
         return ours
+
+    def publish(self) -> dict[str, Tensor]:
+        """The trunk's state dict as ``translate`` takes it, for pictures as ``published`` says."""
+        state = self.trunk.state_dict()
+        return state | _absorb(state, OURS, self.published)
 
 
 def resample_positions(embedding: Tensor, side: int) -> Tensor:
@@ -98,10 +102,11 @@ def resample_positions(embedding: Tensor, side: int) -> Tensor:
     return torch.cat([embedding[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
 
 
-def _absorb(weight: Tensor, bias: Tensor, published: InputSpec) -> tuple[Tensor, Tensor]:
-    """The projection of pictures as OURS normalises them, not as ``published`` does."""
-    mean, std = torch.tensor(published.mean), torch.tensor(published.std)
-    gain = torch.tensor(OURS.std) / std
-    shift = (torch.tensor(OURS.mean) - mean) / std
+def _absorb(state: Mapping[str, Tensor], learned: InputSpec, seen: InputSpec) -> dict[str, Tensor]:
+    """The projection, learned on pictures of one normalisation, for those of another."""
+    weight, bias = (state[name] for name in _PROJECTION)
+    mean, std = torch.tensor(learned.mean), torch.tensor(learned.std)
+    gain = torch.tensor(seen.std) / std
+    shift = (torch.tensor(seen.mean) - mean) / std
     moved = bias + (weight * shift[:, None, None]).sum(dim=(1, 2, 3))
-    return weight * gain[:, None, None], moved
+    return dict(zip(_PROJECTION, (weight * gain[:, None, None], moved), strict=True))

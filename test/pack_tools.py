@@ -1,0 +1,39 @@
+"""Made-up packs, as training.prepare would leave them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from training.packs import pixel_hash, seal, shard_path, write_shard
+from training.rows import dataset_name
+
+
+def write_pack(folder: Path, *, shards: int = 1, **columns: object) -> Path:
+    """A pack with ``votes`` or ``label``, and what else is given; every picture is another one."""
+    given = {key: np.asarray(values) for key, values in columns.items()}
+    count = len(next(iter(given.values())))
+    hashes = [
+        pixel_hash(np.frombuffer(f"{folder.name} {i}".encode(), np.uint8)) for i in range(count)
+    ]
+    folder.mkdir(parents=True)
+    rows = {
+        "name": np.array([f"{folder.name}_{i}" for i in range(count)], np.str_),
+        "row": np.arange(count, dtype=np.int32),
+        "canvas": np.zeros((count, 144, 144), np.uint8),
+        "canvas_hash": np.array(hashes, np.uint64),
+        "pixel_hash": np.array(hashes, np.uint64),
+        "frame_to_crop": np.tile(np.eye(2, 3, dtype=np.float32), (count, 1, 1)),
+        "size_px": np.full((count, 2), 112, np.int32),
+        "found": np.ones(count, np.bool_),
+        "identity": np.full(count, "", np.str_),
+        "source": np.full(count, "", np.str_),
+        "dup_group": np.full(count, -1, np.int32),
+        **given,
+    }
+    for index, places in enumerate(np.array_split(np.arange(count), shards)):
+        left_out = {name: np.array([], np.str_) for name in ("undecodable", "faceless")}
+        some = {key: values[places] for key, values in rows.items()}
+        write_shard(shard_path(folder, index), some | left_out)
+    labels = "votes" if "votes" in given else "label" if "label" in given else ""
+    seal(folder, shards, kind="parquet", dataset=dataset_name(folder), labels=labels)
+    return folder

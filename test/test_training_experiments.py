@@ -1,0 +1,70 @@
+"""The experiments as one table."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from pack_tools import write_pack
+
+from fer_ros.labels import FERPLUS_VOTES
+from training import experiments
+from training.settings import read_config
+
+
+def test_every_experiment_has_its_file():
+    for name in experiments.EXPERIMENTS:
+        assert read_config(experiments.CONFIGS / f"{name}.yaml").network.architecture
+
+
+def test_the_table_of_no_result_is_its_head():
+    assert experiments.table([], "1 epochs").count("\n") == 4
+
+
+@pytest.fixture
+def packs(tmp_path):
+    votes = np.zeros((4, len(FERPLUS_VOTES)), np.int8)
+    votes[:, 0] = 10
+    for split in ("train", "valid", "test"):
+        write_pack(tmp_path / f"ferplus_{split}", votes=votes)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Two small experiments in place of the real ones; the second lacks its weights."""
+    small = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+    network = {"architecture": "vit_base", "config": small}
+    good = {"network": network, "batch": 4}
+    (tmp_path / "good.yaml").write_text(yaml.safe_dump(good))
+    bad = {"network": {**network, "image_weights": "no.pth"}}
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
+    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"bad": 38.65, "good": None})
+
+
+def run(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["experiments", *map(str, arguments)])
+    return experiments.main()
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_cannot_be_run_is_told_and_the_rest_goes_on(packs, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    assert run(monkeypatch, packs, out, "--epochs", 1) == 1
+    rows = (out / "table.md").read_text().splitlines()
+    assert rows[0] == "Budget of each: 1 epochs."
+    assert "not run: no.pth: cannot be read" in rows[-2]
+    assert rows[-2].endswith("| 38.65 % |")
+    assert rows[-1].startswith("| `good` | ")
+    assert re.search(r" \| 1 \| [\d.]+% \| [\d.]+% \| - \|$", rows[-1])
+    assert capsys.readouterr().err.count("experiments: bad: no.pth") == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_single_experiments_and_unknown_ones(packs, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, packs, tmp_path / "out", "good", "--epochs", 1) == 0
+    with pytest.raises(SystemExit):
+        run(monkeypatch, packs, tmp_path / "out", "better")
+    assert "unknown experiment 'better'; known: bad, good" in capsys.readouterr().err

@@ -1,0 +1,109 @@
+"""``python -m training.experiments DATA OUT``: the thesis's experiments, one after the other.
+
+Each row of ``EXPERIMENTS`` is trained with its file in ``training/configs``; ``--epochs``,
+``--pictures`` and ``--batch`` give all of them the same smaller budget. OUT gets a folder for each,
+and ``table.md``: their best validation accuracy beside the thesis's figure on AffectNet. An
+experiment that cannot be run, such as one whose weights are missing, is told and the rest goes on;
+the same command then runs what is still missing.
+"""
+
+import argparse
+import csv
+import dataclasses
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from fer_ros.model.cost import cost_of
+from training.runlog import write_text
+from training.settings import TrainConfig, read_config
+from training.train import train
+
+CONFIGS = Path(__file__).with_name("configs")
+
+EXPERIMENTS = {
+    "vit_base_scratch": None,
+    "vit_base_in1k": None,
+    "vit_large_in1k": 38.65,
+    "swin_in1k": 34.16,
+    "two_stream_no_landmarks": 55.01,
+    "two_stream_dino_celeba": 55.54,
+    "two_stream": 57.39,
+    "poster_v2": 63.77,
+    "two_stream_small": None,
+}
+"""Accuracy in % on AffectNet-8: the thesis's (table 1), and POSTER++'s by its authors."""
+
+
+class Result(NamedTuple):
+    """What came of an experiment: the figures of its best epoch, or why there are none."""
+
+    name: str
+    millions: float
+    epochs: int = 0
+    accuracy: float = 0.0
+    mean_recall: float = 0.0
+    trouble: str = ""
+
+
+def run(name: str, config: TrainConfig, data: Path, out: Path) -> Result:
+    """Trains one experiment, or goes on with it."""
+    millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
+    try:
+        train(config, data, out)
+    except (ValueError, OSError) as error:
+        return Result(name, millions, trouble=str(error))
+    with (out / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    best = max(rows, key=lambda row: float(row["valid_accuracy"]))
+    accuracy, mean_recall = float(best["valid_accuracy"]), float(best["valid_mean_recall"])
+    return Result(name, millions, len(rows), accuracy, mean_recall)
+
+
+def table(results: list[Result], budget: str) -> str:
+    """The results in Markdown."""
+    lines = [
+        f"Budget of each: {budget}.",
+        "",
+        "| experiment | parameters | epochs | valid accuracy | mean recall | on AffectNet |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for each in results:
+        published = EXPERIMENTS[each.name]
+        beside = f"{published:.2f} %" if published else "-"
+        found = f"{each.epochs} | {each.accuracy:.1%} | {each.mean_recall:.1%}"
+        if each.trouble:
+            found = f"- | not run: {each.trouble} | -"
+        lines.append(f"| `{each.name}` | {each.millions:.1f} M | {found} | {beside} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    """Command line. 1 when an experiment could not be run."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
+    for name in ("epochs", "pictures", "batch"):
+        parser.add_argument(f"--{name}", type=int, help="in place of what each file says")
+    arguments = parser.parse_args()
+    names = arguments.names or list(EXPERIMENTS)
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown:
+        parser.error(f"unknown experiment {unknown[0]!r}; known: {', '.join(EXPERIMENTS)}")
+    given = {name: getattr(arguments, name) for name in ("epochs", "pictures", "batch")}
+    budget = {name: value for name, value in given.items() if value is not None}
+    results = []
+    for name in names:
+        config = dataclasses.replace(read_config(CONFIGS / f"{name}.yaml"), **budget)
+        results.append(run(name, config, arguments.data, arguments.out / name))
+        told = ", ".join(f"{value} {key}" for key, value in budget.items())
+        write_text(arguments.out / "table.md", table(results, told or "as in its file"))
+        if results[-1].trouble:
+            print(f"experiments: {name}: {results[-1].trouble}", file=sys.stderr)
+    print((arguments.out / "table.md").read_text(encoding="utf-8"))
+    return 1 if any(each.trouble for each in results) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Packs: the folders of aligned faces that ``training.prepare`` leaves.
+
+``pack.yaml`` says what a pack is (``PackCard``); its faces lie in ``shard-00000.npz`` and so on.
+Each shard has the same columns, one row a face:
+
+=============  =====================  ============================================================
+name           (N,) text              as the data set calls the picture
+row            (N,) int32             place in the list of the source
+canvas         (N, 144, 144) uint8    grey: the aligned crop of 112 px with 16 px on each side
+frame_to_crop  (N, 2, 3) float32      from pixels of the picture to those of the crop
+size_px        (N, 2) int32           width and height of the picture
+found          (N,) bool              whether the detector found the face
+canvas_hash    (N,) uint64            of the pixels of the canvas
+pixel_hash     (N,) uint64            of the decoded pixels of the picture
+votes          (N, 10) uint8          of FER+; or
+label          (N,) int8              place in EMOTIONS; unlabelled packs have neither
+identity       (N,) text              who it is, where known, unique in the data set; else empty
+source         (N,) text              where the data set has it from; else empty
+dup_group      (N,) int32             the same in pictures with equal pixels; else -1
+points68       (N, 68, 2) float32     fractions of the crop, NaN: no face; of ``training.teacher``
+=============  =====================  ============================================================
+
+Beside the rows a shard names the pictures that are in no row: ``undecodable`` and ``faceless``.
+This module knows no torch: the teacher has none.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fer_ros.align import TEMPLATE_XY
+from fer_ros.config import Checked, from_dict, setting
+from fer_ros.types import CROP_SIZE_PX
+
+MARGIN_PX = 16
+CANVAS_PX = CROP_SIZE_PX + 2 * MARGIN_PX
+FORMAT = 1
+CARD, PLAN = "pack.yaml", "pack.partial.yaml"
+LEFT_OUT = ("undecodable", "faceless")
+_LATER = "points68"  # does not change what a pack is
+_AGAIN = "make it again with training.prepare"
+
+
+def crop_rule() -> dict[str, Any]:
+    """What canvases depend on: those made by another rule do not fit the robot's crops."""
+    return {"side_px": CROP_SIZE_PX, "margin_px": MARGIN_PX, "template_xy": TEMPLATE_XY.tolist()}
+
+
+@dataclass(frozen=True)
+class PackCard(Checked):
+    """``pack.yaml``."""
+
+    format: int = setting(FORMAT, "version of this page")
+    kind: str = setting("", "layout of the source, a name in training.sources.KINDS")
+    dataset: str = setting("", "packs of one name share identities and dup_groups")
+    split: str = setting("", "train, valid or test, of a source that has several")
+    classes: int = setting(8, "7: contempt is left out", 7, 8)
+    tight: bool = setting(True, "faces fill the pictures")
+    labels: str = setting("", "votes, label, or empty: unlabelled")
+    count: int = setting(0, "faces", 0, 10**9)
+    shards: int = setting(0, "files", 0, 10**6)
+    crop: dict[str, Any] = field(default_factory=dict, metadata={"about": "the rule of the crop"})
+    plan: str = setting("", "digest of the list that the pack was made from")
+    sha256: str = setting("", "over the arrays of all shards, without points68")
+
+
+def pixel_hash(picture: NDArray[np.uint8]) -> int:
+    """64 bits of the sha256 of a picture's shape and pixels."""
+    digest = hashlib.sha256(repr(picture.shape).encode())
+    digest.update(np.ascontiguousarray(picture).data)
+    return int.from_bytes(digest.digest()[:8], "little")
+
+
+def shard_path(folder: Path, index: int) -> Path:
+    """File of a shard."""
+    return folder / f"shard-{index:05d}.npz"
+
+
+def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
+    """Writes a whole shard or, when the process is killed meanwhile, nothing."""
+    objects = [key for key, values in columns.items() if values.dtype == object]
+    if objects:
+        raise ValueError(f"{path}: expected numbers and text, found objects in {objects[0]}")
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **columns)  # type: ignore[arg-type]
+    partial.replace(path)
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
+    """The arrays of a shard, each read when it is asked for. ValueError when it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            yield arrays
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; the pack is incomplete: {_AGAIN}") from None
+    except (zipfile.BadZipFile, EOFError):
+        raise ValueError(f"{path}: damaged; delete the pack and {_AGAIN}") from None
+
+
+def digest(folder: Path, shards: int) -> str:
+    """Hexadecimal sha256 over the arrays of so many shards, without ``points68``."""
+    total = hashlib.sha256()
+    for index in range(shards):
+        with open_shard(shard_path(folder, index)) as arrays:
+            for key in sorted(set(arrays.files) - {_LATER}):
+                values = np.ascontiguousarray(arrays[key])
+                total.update(f"{key} {values.dtype.str} {values.shape}".encode())
+                total.update(values.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Writes a whole file or nothing."""
+    partial = path.with_name(f"{path.name}.writing")
+    partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    partial.replace(path)
+
+
+def seal(folder: Path, shards: int, **card: Any) -> PackCard:
+    """Writes ``pack.yaml`` for the shards that are there; ``card``: the fields it cannot count."""
+    count = 0
+    for index in range(shards):
+        with open_shard(shard_path(folder, index)) as arrays:
+            count += len(arrays["name"])
+    sealed = PackCard(
+        count=count, shards=shards, crop=crop_rule(), sha256=digest(folder, shards), **card
+    )
+    write_yaml(folder / CARD, asdict(sealed))
+    return sealed
+
+
+def read_pack_card(folder: Path) -> PackCard:
+    """What ``pack.yaml`` says. ValueError, one line, when this is no pack that can be used."""
+    if folder.is_file():
+        raise ValueError(f"{folder}: expected the folder of a pack, found a file: {_AGAIN}")
+    path = folder / CARD
+    if not path.is_file():
+        begun = (folder / PLAN).is_file()
+        todo = (
+            "the same training.prepare goes on with it"
+            if begun
+            else "make it with training.prepare"
+        )
+        raise ValueError(f"{path}: no such file, so this is no complete pack: {todo}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise ValueError(f"{path}: not a YAML file: {_AGAIN}") from None
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise ValueError(f"{path}: expected format {FORMAT}, found {found}: {_AGAIN}")
+    card = from_dict(PackCard, values, str(path))
+    if card.crop != crop_rule():
+        raise ValueError(f"{path}: its canvases were cut for another crop template: {_AGAIN}")
+    return card
+
+
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """A complete pack; columns are read when they are asked for."""
+
+    folder: Path
+    card: PackCard
+
+    @classmethod
+    def open(cls, folder: Path) -> "Pack":
+        """ValueError, one line, when there is none, or one of another format or crop."""
+        return cls(folder, read_pack_card(folder))
+
+    def __len__(self) -> int:
+        return self.card.count
+
+    def __str__(self) -> str:
+        return self.folder.name
+
+    def verify(self) -> None:
+        """ValueError when the arrays are not those that ``pack.yaml`` was written for."""
+        found = digest(self.folder, self.card.shards)
+        if found != self.card.sha256:
+            raise ValueError(
+                f"{self.folder}: expected arrays of sha256 {self.card.sha256[:12]}, found "
+                f"{found[:12]}: delete it and {_AGAIN}"
+            )
+
+    def column(self, key: str) -> NDArray:
+        """A whole column. ValueError when the pack has none of this name."""
+        parts = []
+        for index in range(self.card.shards):
+            path = shard_path(self.folder, index)
+            with open_shard(path) as arrays:
+                if key not in arrays.files:
+                    hint = "; training.teacher adds them" if key == _LATER else ""
+                    raise ValueError(f"{path}: has no {key}{hint}")
+                parts.append(arrays[key])
+        if not parts:
+            raise ValueError(f"{self.folder}: expected faces, found no shard: {_AGAIN}")
+        return np.concatenate(parts)
+
+    def canvases(self, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> None:
+        """Copies the canvases of the rows ``keep`` (N,) into ``out`` (kept, 144, 144)."""
+        row, filled = 0, 0
+        for index in range(self.card.shards):
+            with open_shard(shard_path(self.folder, index)) as arrays:
+                canvases = arrays["canvas"]
+            chosen = canvases[keep[row : row + len(canvases)]]
+            out[filled : filled + len(chosen)] = chosen
+            row, filled = row + len(canvases), filled + len(chosen)
