@@ -3,12 +3,14 @@
 #   make demo [CAMERA=0|video.mp4|folder/]   the whole road over real DDS, on made-up camera frames
 #   make demo-bag                            a recording of them, evaluated
 #   make test [ARGS="-k track"]              the test suite
+#   make experiments DATA=packs/             the thesis's experiments as one table; ARGS="--epochs 1"
 #   make lint                                style, types, spelling
 #   make clean, make distclean               products; products and .venv
 
 PYTHON ?= python3
 CAMERA ?=
 ARGS ?=
+DATA ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -28,7 +30,7 @@ DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
-.PHONY: all setup demo demo-bag test lint clean distclean
+.PHONY: all setup demo demo-bag experiments test lint clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -43,6 +45,11 @@ demo-bag: setup
 	rm -rf out/demo-bag
 	$(BIN)/fer bag-from-video sample out/demo-bag/bag
 	$(BIN)/fer evaluate-bag out/demo-bag/bag --out out/demo-bag --thumbnails --record
+
+experiments: setup
+	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of packs" \
+	  "(python -m training.prepare), got '$(DATA)'" >&2; exit 1; }
+	$(BIN)/python -m training.experiments $(ARGS) "$(DATA)" out/experiments
 
 test: setup
 	$(BIN)/python -m pytest $(ARGS)
