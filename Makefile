@@ -52,7 +52,7 @@ experiments: setup
 	$(BIN)/python -m training.experiments $(ARGS) "$(DATA)" out/experiments
 
 test: setup
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check

@@ -5,6 +5,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from rclpy.node import Node
 from ros_tools import graph
 from tree import ROOT
 
@@ -27,6 +28,7 @@ def test_the_only_free_domain_is_found(monkeypatch):
 
 def test_a_domain_in_use_is_not_free():
     with graph() as used:
+        used.node(Node, "somebody")
         assert not local._is_free(7400 + 250 * used.domain + 10)
 
 

@@ -44,7 +44,7 @@ def predict(network: FaceNetwork, canvases: Tensor, flip: bool) -> tuple[Tensor,
     """Points (N, 68, 2) in crop pixels, probabilities (N, 8); ``flip``: mean with the mirrored."""
     points, probabilities = [], []
     crops = canvases[:, _INSIDE, _INSIDE, None].expand(-1, -1, -1, 3)
-    for part in tqdm(crops.split(128), desc="flipped" if flip else "plain"):
+    for part in tqdm(crops.split(32), desc="flipped" if flip else "plain"):
         seen = network.predict(part)
         points.append(seen[0])
         probabilities.append(seen[1])

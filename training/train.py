@@ -133,7 +133,7 @@ def train_epoch(run: Run, epoch: int) -> float:
 @torch.no_grad()
 def predict_logits(network: nn.Module, faces: Faces, device: torch.device) -> Tensor:
     """Logits (N, 8) of the aligned crops, without augmentation."""
-    parts = faces.canvases.split(128)
+    parts = faces.canvases.split(32)
     found = [network(view(part.to(device), centre_maps(len(part)))).logits for part in parts]
     return torch.cat(found).float().cpu()
 

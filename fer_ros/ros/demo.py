@@ -27,7 +27,7 @@ from fer_ros.ros.process import ros
 from fer_ros.ros.watcher import Watcher
 
 _LOOK_S = 0.1
-_START_S = 35.0  # importing and loading on a slow machine
+_START_S = 90.0  # importing and loading on a slow machine
 _CATCH_UP_S = 10.0  # after the camera's last image
 _WEBCAM_S = 30.0
 _QUIET_S = 0.5  # without an image, a camera that has ended was the last

@@ -1,6 +1,7 @@
 """Where results go: topics, and a file of JSON lines where one is asked for."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -55,7 +56,8 @@ class Outputs:
         self._node.destroy_lifecycle_publisher(self._debug_image)
         self._node.destroy_publisher(self._labels)
         if self._log:
-            self._log.close()
+            with suppress(OSError):  # a full disk was told when the lines were written
+                self._log.close()
 
 
 def _open(log_path: str) -> TextIO:

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import rclpy
@@ -33,16 +33,15 @@ def ros(args: list[str] | None) -> Iterator[threading.Event]:
         signal.signal(number, signal.SIG_DFL)
         ended.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # the base of rclpy's errors
-        sys.exit(one_line(error))
-    try:
+    with ExitStack() as undo:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            undo.callback(signal.signal, number, signal.signal(number, end))
+        try:
+            rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        except RuntimeError as error:  # the base of rclpy's errors
+            sys.exit(one_line(error))
+        undo.callback(rclpy.try_shutdown)
         yield ended
-    finally:
-        rclpy.try_shutdown()
 
 
 def spin(node: Node, is_over: Callable[[], bool]) -> None:

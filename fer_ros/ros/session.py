@@ -72,8 +72,8 @@ class Session:
             self._watch_time(frame.stamp_s)
             result = self._pipeline(frame)
         except (ConversionError, RuntimeError) as error:  # PyTorch's, as when a GPU is full
-            self._monitor.failed(one_line(error))
             self._warn("loss", f"image on {self._input.topic} is lost: {one_line(error)}")
+            self._monitor.failed(one_line(error))
             return
         analysed = perf_counter()
         self._outputs.publish(result, message.header)

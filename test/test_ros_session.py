@@ -1,0 +1,307 @@
+"""An active node: images in, emotions out, whatever the images are like."""
+
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from ros_tools import (
+    BRIGHT,
+    DARK,
+    LIMIT_S,
+    Listener,
+    fake_pipeline,
+    graph,
+    header_at,
+    image_at,
+    quick_pipeline,
+)
+from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection2DArray
+
+from fer_ros.labels import EMOTIONS
+from fer_ros.ros.convert import to_compressed
+from fer_ros.ros.node import EmotionNode
+
+STAGES = ["convert", "detect", "track", "align", "classify", "smooth", "publish", "draw", "total"]
+
+
+@pytest.fixture(autouse=True)
+def reports_often(monkeypatch):
+    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
+
+
+class Rig:
+    """An active node that reports a face at once, a camera, and somebody who listens."""
+
+    def __init__(self, ros, make=None, kind=Image, topic="image", **parameters):
+        self.ros = ros
+        settings = {"tracker__min_hits": 1} | parameters
+        self.node = ros.node(EmotionNode, make or quick_pipeline(), **settings)
+        self.node.start()
+        peer = ros.node(Node, "peer")
+        self.camera = peer.create_publisher(kind, topic, QoSProfile(depth=50))
+        listener = Listener(peer)
+        self.emotions = listener.listen(Detection2DArray, "emotion_node/emotions")
+        self.diagnostics = listener.listen(DiagnosticArray, "/diagnostics")
+        ros.until(self.camera.get_subscription_count, "the node subscribes")
+        ros.until(lambda: peer.count_publishers("emotion_node/emotions"), "it offers emotions")
+
+    def answer(self, message):
+        """What the node says to an image."""
+        before = len(self.emotions)
+        self.camera.publish(message)
+        self.ros.until(lambda: len(self.emotions) > before, "the emotions of an image")
+        assert len(self.emotions) == before + 1
+        return self.emotions[-1]
+
+    def figures(self, **wanted):
+        """Waits for a report with these figures; all of its status, and its figures."""
+
+        def found():
+            for message in self.diagnostics:
+                values = {each.key: each.value for each in message.status[0].values}
+                if all(values.get(key) == value for key, value in wanted.items()):
+                    return message.status[0], values
+            return None
+
+        self.ros.until(found, f"a report with {wanted}")
+        return found()
+
+    def received(self, count):
+        """Waits until the node has got so many images."""
+        self.ros.until(lambda: self.node._session._monitor._received == count, f"{count} images")
+
+
+@pytest.fixture
+def ros():
+    with graph() as opened:
+        yield opened
+
+
+@pytest.fixture
+def rig(ros):
+    return Rig(ros)
+
+
+def test_an_image_without_a_face_has_an_answer(rig):
+    message = image_at(12.345678901, DARK)
+    answer = rig.answer(message)
+    assert (answer.header, len(answer.detections)) == (message.header, 0)
+
+
+def test_each_image_has_one_answer_under_its_own_header(rig):
+    for number, picture in enumerate([BRIGHT, DARK, BRIGHT]):
+        header = header_at(1.0 + number / 3, frame_id=f"eye {number}")
+        message = image_at(0.0, picture)
+        message.header = header
+        answer = rig.answer(message)
+        assert answer.header == header
+        assert all(face.header == header for face in answer.detections)
+    assert [len(each.detections) for each in rig.emotions] == [1, 0, 1]
+
+
+def test_a_face_has_all_emotions_best_first(rig):
+    (face,) = rig.answer(image_at(1.0, BRIGHT)).detections
+    scores = [each.hypothesis.score for each in face.results]
+    assert sorted(each.hypothesis.class_id for each in face.results) == sorted(EMOTIONS)
+    assert face.results[0].hypothesis.class_id == "happiness"
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) == pytest.approx(1.0, abs=1e-3)
+    assert (face.bbox.center.position.x, face.bbox.size_x) == (80, 60)
+
+
+def test_a_face_keeps_its_id(rig):
+    ids = [rig.answer(image_at(1 + number / 10, BRIGHT)).detections[0].id for number in range(4)]
+    assert ids == ["f00001"] * 4
+
+
+def test_a_face_that_cannot_be_read_has_no_emotions(ros):
+    rig = Rig(ros, quality__min_size_px=100)
+    (face,) = rig.answer(image_at(1.0, BRIGHT)).detections
+    assert (face.id, len(face.results)) == ("f00001", 0)
+    _, figures = rig.figures(processed="1")
+    assert (figures["faces"], figures["rejected.too small"]) == ("1", "1")
+
+
+def test_a_real_portrait(ros, astronaut):
+    rig = Rig(ros, fake_pipeline)
+    (face,) = rig.answer(image_at(1.0, astronaut)).detections
+    box = face.bbox
+    assert abs(box.center.position.x - 224) < 15
+    assert abs(box.center.position.y - 117) < 25
+
+
+def bad_raw(**fields):
+    message = image_at(2.0, BRIGHT)
+    for name, value in fields.items():
+        setattr(message, name, value)
+    return message
+
+
+BAD = {
+    "empty": (Image(), "the image is empty: 0 x 0 pixels"),
+    "unknown encoding": (bad_raw(encoding="h264"), "unknown encoding 'h264'"),
+    "wrong step": (bad_raw(step=7), "step is 7 bytes, but a row of 160 rgb8 pixels has 480"),
+    "too few bytes": (bad_raw(data=bytes(9)), "data has 9 bytes, but 160 x 120 rgb8 pixels"),
+}
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD.values(), ids=BAD)
+def test_a_bad_image_costs_itself_only(rig, capfd, bad, says):
+    check_loss(rig, capfd, bad, image_at(3.0, BRIGHT), f"image on /image is lost: {says}")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])
+def test_a_torn_jpeg_costs_itself_only(ros, capfd, astronaut, share):
+    rig = Rig(ros, kind=CompressedImage, topic="image/compressed", image_transport="compressed")
+    good = to_compressed(astronaut, header_at(3.0))
+    torn = to_compressed(astronaut, header_at(2.0))
+    torn.data = torn.data[: int(len(torn.data) * share)]
+    says = f"image on /image/compressed is lost: {len(torn.data)} bytes of format 'rgb8; jpeg"
+    check_loss(rig, capfd, torn, good, says)
+
+
+def check_loss(rig, capfd, bad, good, says):
+    rig.camera.publish(bad)
+    rig.received(1)
+    status, figures = rig.figures(failed="1")
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == f"1 unusable frames, the last one: {figures['last_failure']}"
+    (warning,) = [line for line in capfd.readouterr().err.splitlines() if "[WARN]" in line]
+    assert says in warning
+    assert says.endswith(figures["last_failure"][: len(says.partition("lost: ")[2])])
+    assert rig.answer(good).header == good.header
+    rig.figures(failed="1", processed="1")
+
+
+def test_a_warning_does_not_hide_another_one(rig, capfd):
+    for stamp in (0.0, 0.0):
+        rig.answer(image_at(stamp, DARK))
+    rig.camera.publish(Image())
+    rig.figures(failed="1")
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "[WARN]" in line]
+    assert len(warnings) == 2
+    assert "images without a stamp" in warnings[0]
+    assert "the image is empty" in warnings[1]
+
+
+def test_an_error_in_the_network_costs_one_frame(ros, capfd):
+    def fail(image_rgb):
+        if image_rgb.min() == 99:
+            raise RuntimeError("out of memory\nTried to allocate 2 GiB")
+
+    rig = Rig(ros, quick_pipeline(fail))
+    rig.camera.publish(image_at(1.0, np.full_like(BRIGHT, 99)))
+    rig.figures(failed="1", last_failure="out of memory Tried to allocate 2 GiB")
+    assert "image on /image is lost: out of memory Tried" in capfd.readouterr().err
+    assert len(rig.answer(image_at(2.0, BRIGHT)).detections) == 1
+
+
+class Gate:
+    """Holds the worker in its first frame until it is opened."""
+
+    def __init__(self):
+        self.busy, self.open = threading.Event(), threading.Event()
+
+    def __call__(self, image_rgb):
+        self.busy.set()
+        assert self.open.wait(LIMIT_S)
+
+
+def test_a_slow_network_gets_the_first_and_the_newest(ros):
+    gate = Gate()
+    rig = Rig(ros, quick_pipeline(gate))
+    for number in range(1, 8):
+        rig.camera.publish(image_at(float(number), BRIGHT))
+        rig.received(number)
+        assert gate.busy.wait(LIMIT_S)
+    gate.open.set()
+    ros.until(lambda: len(rig.emotions) == 2, "two answers")
+    assert [each.header.stamp.sec for each in rig.emotions] == [1, 7]
+    rig.figures(received="7", processed="2", dropped="5", failed="0")
+
+
+def test_deactivation_lets_the_frame_in_hand_be_done(ros):
+    gate = Gate()
+    rig = Rig(ros, quick_pipeline(gate))
+    rig.camera.publish(image_at(1.0, BRIGHT))
+    ros.until(gate.busy.is_set, "the frame is in hand")
+    opener = threading.Thread(target=gate.open.set)
+    opener.start()
+    rig.node.trigger_deactivate()
+    opener.join()
+    ros.until(lambda: rig.emotions, "its emotions")
+
+
+@pytest.mark.parametrize(
+    ("stamps", "ids"),
+    [
+        ((5000.0, 5000.1), ["f00001", "f00001"]),
+        ((5000.0, 4999.9), ["f00001", "f00001"]),  # one overtook the other
+        ((5000.0, 1000.0, 1000.1), ["f00001", "f00002", "f00002"]),  # a bag starts again
+        ((5000.0, 9000.0), ["f00001", "f00002"]),
+    ],
+)
+def test_when_time_jumps_all_faces_are_new(rig, stamps, ids):
+    assert [rig.answer(image_at(stamp, BRIGHT)).detections[0].id for stamp in stamps] == ids
+
+
+def test_a_new_activation_starts_afresh(rig):
+    before = rig.answer(image_at(1.0, BRIGHT)).detections[0].id
+    rig.node.trigger_deactivate()
+    rig.node.trigger_activate()
+    rig.diagnostics.clear()
+    rig.figures(received="0")
+    rig.ros.until(rig.camera.get_subscription_count, "the node subscribes")
+    assert rig.answer(image_at(1.1, BRIGHT)).detections[0].id != before
+
+
+def test_the_figures(rig):
+    rig.answer(image_at(1.0, BRIGHT))
+    status, figures = rig.figures(processed="1")
+    assert (status.name, status.level) == ("/emotion_node: frames", DiagnosticStatus.OK)
+    assert (figures["model"], figures["sha256"], figures["device"]) == ("fake", "0" * 64, "cpu")
+    counts = {key: figures[key] for key in ("received", "dropped", "failed", "faces")}
+    assert counts == {"received": "1", "dropped": "0", "failed": "0", "faces": "1"}
+    times = {key: float(value) for key, value in figures.items() if key.startswith("latency_ms.")}
+    assert list(times) == [f"latency_ms.{stage}.{p}" for stage in STAGES for p in ("p50", "p95")]
+    assert min(times.values()) >= 0
+    assert float(figures["last_image_age_s"]) >= 0
+    assert float(figures["frames_per_s"]) >= 0
+
+
+def test_silence_is_told_with_its_cause(ros, capfd):
+    rig = Rig(ros, image_timeout_s=0.05)
+    stale = (DiagnosticStatus.STALE, "no image for 0 s")
+
+    def told():
+        return stale in [(each.status[0].level, each.status[0].message) for each in rig.diagnostics]
+
+    ros.until(told, "a stale report")
+    warned = [line for line in capfd.readouterr().err.splitlines() if "[WARN]" in line]
+    assert any("no image on /image for 0.05 s: " in line for line in warned)
+
+
+def test_the_death_of_the_worker_ends_the_node(ros):
+    def die(image_rgb):
+        raise KeyError("unforeseen")
+
+    rig = Rig(ros, quick_pipeline(die))
+    rig.camera.publish(image_at(1.0, BRIGHT))
+    with pytest.raises(KeyError, match="unforeseen"):
+        rig.figures(processed="1")
+
+
+def test_a_picture_that_is_not_in_rgb_is_turned_round(ros):
+    seen = []
+    rig = Rig(ros, quick_pipeline(seen.append))
+    picture = np.zeros_like(BRIGHT)
+    picture[:] = (200, 100, 50)
+    message = image_at(1.0, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    message.encoding = "bgr8"
+    rig.answer(message)
+    assert tuple(seen[0][0, 0]) == (200, 100, 50)
