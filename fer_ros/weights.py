@@ -110,7 +110,7 @@ def find_model(name_or_path: str) -> Path:
         path = path.parent
     if (path / CARD_FILE).is_file():
         return path
-    if path.is_dir() or len(path.parts) > 1:
+    if name_or_path and (path.is_dir() or len(path.parts) > 1):
         what = "a folder without" if path.is_dir() else "no folder with"
         raise ModelError(f"model {name_or_path}: expected a model folder, found {what} {CARD_FILE}")
     folders = {folder.name: folder for folder in model_folders()}

@@ -122,7 +122,7 @@ def _recalls(found: dict[str, Any]) -> Iterator[str]:
 def _landmarks(results: dict[str, Any]) -> Iterator[str]:
     found = results["landmarks-lfwx"]
     yield (
-        f"Landmarks against the teacher's, on {found['pictures']} photographs of people that no "
-        f"training picture shows, in distances of the outer eye corners: median "
+        f"Landmarks against the teacher's, on {found['pictures']} photographs of people "
+        f"whose photographs were not trained on, in distances of the outer eye corners: median "
         f"{found['median_nme']:.1%}, 95th percentile {found['p95_nme']:.1%}."
     )

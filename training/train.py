@@ -218,20 +218,25 @@ def run_epochs(run: Run, valid: Faces, out: Path) -> None:
 def train(config: TrainConfig, data: Path, out: Path) -> None:
     """The whole run. ValueError or OSError, one line, when it cannot be."""
     with world() as place:
-        torch.manual_seed(config.seed)
-        network = build(config.network)
-        faces, valid = load_splits(config.data, data)
-        if config.pictures:
-            faces = faces.some(config.pictures, config.seed)
-        if len(faces) < config.batch or len(valid) == 0:
-            found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
-            raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
-        run = Run(config, faces, network, place)
-        if place.writes:
-            write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
-            counts = {"train": faces.counts(), "valid": valid.counts()}
-            draw_classes(counts, out / "classes.png")
-        run_epochs(run, valid, out)
+        train_in(place, config, data, out)
+
+
+def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
+    """The share of one process; nothing of it is left when the processes part."""
+    torch.manual_seed(config.seed)
+    network = build(config.network)
+    faces, valid = load_splits(config.data, data)
+    if config.pictures:
+        faces = faces.some(config.pictures, config.seed)
+    if len(faces) < config.batch or len(valid) == 0:
+        found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
+        raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
+    run = Run(config, faces, network, place)
+    if place.writes:
+        write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
+        counts = {"train": faces.counts(), "valid": valid.counts()}
+        draw_classes(counts, out / "classes.png")
+    run_epochs(run, valid, out)
 
 
 def main() -> None:
