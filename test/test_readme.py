@@ -29,7 +29,7 @@ LINK = re.compile(r"\]\(([^)#\s]+)")
 ENDINGS = "py|md|rst|yaml|xml|txt|jsonl|png|jpg|mp4|toml|cfg"
 PATH = re.compile(rf"(?<![\w./~$-])(?:[\w.-]+/)*(?:[\w.-]+\.(?:{ENDINGS})\b|[\w.-]+/(?![\w.]))")
 # The reader's own files, and what commands make.
-THEIRS = {"folder/", "video.mp4", "portrait.jpg", "faces.jsonl", "drawn/", "packs/", "runs/faces/trunk.safetensors"}
+THEIRS = {"folder/", "video.mp4", "portrait.jpg", "faces.jsonl", "drawn/", "packs/"}
 MADE = re.compile(r"(\.venv|install|out)/")
 WORKSPACE = "src/fer_ros/"  # where a robot has the project
 
