@@ -58,10 +58,13 @@ class CenterFace:
         self._input = self._session.get_inputs()[0].name
 
     def detect(self, image_rgb: NDArray[np.uint8]) -> FaceBoxes:
-        """Faces best score first; boxes are clipped to the frame, points are not."""
+        """Faces best score first; boxes are clipped to the frame, points are not.
+
+        Raises RuntimeError, one line, when the network cannot be computed, as without memory.
+        """
         height, width = image_rgb.shape[:2]
         small = _reduce(image_rgb, self._config.long_side_px)
-        maps = self._session.run(None, {self._input: _to_input(small)})
+        maps = self._compute(_to_input(small))
         heat, log_sizes, offsets, relative = (each[0] for each in maps)
         scores, boxes, points = _decode(heat, log_sizes, offsets, relative, self._config.min_score)
         grow = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
@@ -70,6 +73,16 @@ class CenterFace:
         boxes = boxes.clip(0, np.array([width, height, width, height], np.float32))
         keep = self._best(scores, boxes)
         return FaceBoxes(boxes[keep], scores[keep], points[keep])
+
+    def _compute(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+        # ONNX Runtime's failures have no base of their own and are no RuntimeErrors.
+        kinds = (failures.Fail, failures.RuntimeException, failures.EPFail)
+        try:
+            return self._session.run(None, {self._input: pictures})
+        except kinds as error:
+            raise RuntimeError(f"face detector: {' '.join(str(error).split())}") from None
 
     def _best(self, scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.intp]:
         """Indices of the faces to keep: not empty, not doubled, the best ones first."""

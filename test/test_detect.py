@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state
 
 from fer_ros.config import DetectorConfig
 from fer_ros.detect import CenterFace, DetectorError, make_detector
@@ -281,3 +282,18 @@ def test_the_package_holds_another_file(monkeypatch, tmp_path):
 
 def test_the_default_is_centerface():
     assert isinstance(make_detector(DetectorConfig(), threads=1), CenterFace)
+
+
+@pytest.mark.parametrize("kind", ["Fail", "RuntimeException", "EPFail"])
+def test_a_failure_of_the_runtime_is_one_line(astronaut, monkeypatch, kind):
+    """The node takes a RuntimeError as the loss of one frame."""
+    detector = make_detector(DetectorConfig(), threads=1)
+    failure = getattr(onnxruntime_pybind11_state, kind)
+
+    class Session:
+        def run(self, *_):
+            raise failure("no memory\nfor 4 bytes")
+
+    monkeypatch.setattr(detector, "_session", Session())
+    with pytest.raises(RuntimeError, match=r"^face detector: no memory for 4 bytes$"):
+        detector.detect(astronaut)
