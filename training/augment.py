@@ -110,11 +110,10 @@ def centre_maps(count: int) -> Tensor:
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
-def view(canvas: Tensor, maps: Tensor) -> Tensor:
-    """Samples crops (B, 1, 112, 112) in 0..1 from grey canvases (B, side, side) uint8."""
-    side = CROP_SIZE_PX
-    ratio = side / canvas.shape[-1]
-    size = [len(canvas), 1, side, side]
+def view(canvas: Tensor, maps: Tensor, side_px: int = CROP_SIZE_PX) -> Tensor:
+    """Samples views (B, 1, side_px, side_px) in 0..1 from grey canvases (B, side, side) uint8."""
+    ratio = CROP_SIZE_PX / canvas.shape[-1]
+    size = [len(canvas), 1, side_px, side_px]
     grid = F.affine_grid((maps * ratio).to(canvas.device), size, align_corners=False)
     pictures = canvas[:, None].float().div_(255.0)
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)

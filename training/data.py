@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fer_ros.config import Checked, from_dict, setting
 from fer_ros.labels import EMOTIONS
-from training.packs import CANVAS_PX, CARD, Pack
+from training.packs import CARD, Pack, gather
 from training.votes import by_protocol, distribution, emotional, majority
 
 _CONTEMPT = EMOTIONS.index("contempt")
@@ -158,14 +158,10 @@ def _part(pack: Pack, keep: NDArray[np.bool_], classes: int, use: PackUse) -> _P
 
 
 def _join(parts: list[_Part]) -> Faces:
-    """The faces of all parts, in their order. Each canvas is in memory once."""
-    counts = [len(part.labels) for part in parts]
-    canvases = np.empty((sum(counts), CANVAS_PX, CANVAS_PX), np.uint8)
-    for part, last in zip(parts, np.cumsum(counts), strict=True):
-        part.pack.canvases(part.keep, canvases[last - len(part.labels) : last])
+    """The faces of all parts, in their order."""
     weights = [np.full(len(part.labels), part.weight, np.float32) for part in parts]
     return Faces(
-        torch.from_numpy(canvases),
+        torch.from_numpy(gather([(part.pack, part.keep) for part in parts])),
         torch.from_numpy(np.concatenate([part.targets for part in parts])),
         torch.from_numpy(np.concatenate([part.labels for part in parts])),
         torch.from_numpy(np.concatenate(weights)),

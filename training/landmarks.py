@@ -29,7 +29,7 @@ from training.augment import (
     random_maps,
     view,
 )
-from training.packs import CANVAS_PX, Pack
+from training.packs import Pack, gather
 
 face_input = FaceInput(InputSpec())
 
@@ -52,15 +52,12 @@ def nme(predicted: Tensor, target: Tensor) -> Tensor:
 
 def load(paths: list[Path]) -> tuple[Tensor, Tensor]:
     """Canvases (N, 144, 144) uint8 and landmarks (N, 68, 2) of all faces the teacher found."""
-    canvases, points = [], []
-    for path in paths:
-        pack = Pack.open(path)
-        taught = pack.column("points68")
-        known = ~np.isnan(taught).any(axis=(1, 2))
-        canvases.append(np.empty((int(known.sum()), CANVAS_PX, CANVAS_PX), np.uint8))
-        pack.canvases(known, canvases[-1])
-        points.append(taught[known])
-    return torch.from_numpy(np.concatenate(canvases)), torch.from_numpy(np.concatenate(points))
+    packs = [Pack.open(path) for path in paths]
+    taught = [pack.column("points68") for pack in packs]
+    known = [~np.isnan(each).any(axis=(1, 2)) for each in taught]
+    points = [each[keep] for each, keep in zip(taught, known, strict=True)]
+    canvases = gather(list(zip(packs, known, strict=True)))
+    return torch.from_numpy(canvases), torch.from_numpy(np.concatenate(points))
 
 
 @torch.no_grad()

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from fer_ros.config import setting
-from fer_ros.types import CROP_SIZE_PX
-from training.augment import AugmentConfig, Draws, degrade, random_maps
+from training.augment import AugmentConfig, Draws, degrade, random_maps, view
 
 NUMBERS = Draws.COUNT + 3
 """How many numbers in 0..1 a view is made from."""
@@ -47,7 +45,7 @@ def make_view(canvases: Tensor, numbers: Tensor, shot: Shot, config: ViewConfig)
     draws = Draws(numbers)
     maps, _ = random_maps(draws, config)
     maps = inside(maps, random_parts(draws, shot))
-    return degrade(sample(canvases, maps, shot.side_px), draws, config)
+    return degrade(view(canvases, maps, shot.side_px), draws, config)
 
 
 def random_parts(draws: Draws, shot: Shot) -> Tensor:
@@ -63,12 +61,3 @@ def inside(outer: Tensor, inner: Tensor) -> Tensor:
     joined = outer[:, :, :2] @ inner
     joined[:, :, 2] += outer[:, :, 2]
     return joined
-
-
-def sample(canvases: Tensor, maps: Tensor, side_px: int) -> Tensor:
-    """Views (B, 1, side_px, side_px) in 0..1 that maps from view to crop show."""
-    ratio = CROP_SIZE_PX / canvases.shape[-1]
-    size = [len(canvases), 1, side_px, side_px]
-    grid = F.affine_grid((maps * ratio).to(canvases.device), size, align_corners=False)
-    pictures = canvases[:, None].float().div_(255.0)
-    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)

@@ -26,7 +26,7 @@ This module knows no torch: the teacher has none.
 
 import hashlib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -214,3 +214,12 @@ class Pack:
             chosen = canvases[keep[row : row + len(canvases)]]
             out[filled : filled + len(chosen)] = chosen
             row, filled = row + len(canvases), filled + len(chosen)
+
+
+def gather(parts: Sequence[tuple[Pack, NDArray[np.bool_]]]) -> NDArray[np.uint8]:
+    """Canvases (N, 144, 144) of the chosen rows of packs, in their order; in memory once."""
+    counts = [int(keep.sum()) for _, keep in parts]
+    canvases = np.empty((sum(counts), CANVAS_PX, CANVAS_PX), np.uint8)
+    for (pack, keep), count, last in zip(parts, counts, np.cumsum(counts), strict=True):
+        pack.canvases(keep, canvases[last - count : last])
+    return canvases

@@ -36,14 +36,12 @@ from training.knn import accuracy
 from training.mae import Mae
 from training.method import Method, make_stream
 from training.multicrop import NUMBERS, make_view
-from training.packs import CANVAS_PX, Pack
+from training.packs import Pack, gather
 from training.pretrain_settings import PretrainConfig, RateConfig
-from training.processes import World, world
+from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
 from training.settings import read_settings
 from training.state import Part, read_state, write_state
-
-_EPOCHS_APART = 100_003  # between the seeds of two runs, so that their epochs draw other numbers
 
 
 def load_pictures(folder: Path, names: list[str], held_out: list[str]) -> Tensor:
@@ -52,14 +50,7 @@ def load_pictures(folder: Path, names: list[str], held_out: list[str]) -> Tensor
     ValueError, one line, when a pack cannot be used. Held-out packs that are not there are none.
     """
     judges = [Pack.open(folder / name) for name in held_out if (folder / name).exists()]
-    parts = [_without(Pack.open(folder / name), judges) for name in names]
-    canvases = np.empty((sum(int(keep.sum()) for _, keep in parts), CANVAS_PX, CANVAS_PX), np.uint8)
-    first = 0
-    for pack, keep in parts:
-        last = first + int(keep.sum())
-        pack.canvases(keep, canvases[first:last])
-        first = last
-    return torch.from_numpy(canvases)
+    return torch.from_numpy(gather([_without(Pack.open(folder / name), judges) for name in names]))
 
 
 def _without(pack: Pack, judges: list[Pack]) -> tuple[Pack, NDArray[np.bool_]]:
@@ -113,7 +104,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[list[Tensor], Tensor]]:
     Every process draws the numbers of the whole batch and takes its part.
     """
     config, method = run.config, run.method
-    generator = torch.Generator().manual_seed(config.seed * _EPOCHS_APART + epoch)
+    generator = epoch_numbers(config.seed, epoch)
     part = run.place.part(config.batch)
     widths = [NUMBERS] * len(method.shots) + [method.numbers]
     order = torch.randperm(len(run.canvases), generator=generator)[: run.steps * config.batch]
@@ -161,7 +152,7 @@ def learn(run: Run, views: list[Tensor], numbers: Tensor, step: int) -> dict[str
 
 def train_epoch(run: Run, epoch: int) -> dict[str, float]:
     """One pass over the faces; the means of the figures."""
-    torch.manual_seed(run.config.seed * _EPOCHS_APART + epoch * run.place.size + run.place.rank)
+    run.place.seed(run.config.seed, epoch)
     run.method.train()
     totals: dict[str, float] = {}
     bar = tqdm(

@@ -9,6 +9,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+_EPOCHS_APART = 100_003  # between the seeds of two runs, so that their epochs draw other numbers
+
 
 @dataclass(frozen=True)
 class World:
@@ -30,6 +32,10 @@ class World:
         share = batch // self.size
         return slice(self.rank * share, (self.rank + 1) * share)
 
+    def seed(self, seed: int, epoch: int) -> None:
+        """Of what every process draws for itself in an epoch, such as dropout."""
+        torch.manual_seed(seed * _EPOCHS_APART + epoch * self.size + self.rank)
+
     def mean(self, value: float) -> float:
         """The mean of all processes' values."""
         if self.size == 1:
@@ -45,6 +51,11 @@ class World:
         if self.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return DistributedDataParallel(network)
+
+
+def epoch_numbers(seed: int, epoch: int) -> torch.Generator:
+    """Of what all processes draw alike in an epoch: the order of faces, their views."""
+    return torch.Generator().manual_seed(seed * _EPOCHS_APART + epoch)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from tqdm import tqdm
 
+from fer_ros.evaluation.metrics import mean_recall
 from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
@@ -31,12 +32,10 @@ from training.data import Faces, load_splits
 from training.figures import draw_classes, draw_confusion, draw_curves
 from training.losses import Loss, make_targets
 from training.networks import build, make_optimizer, make_schedule
-from training.processes import World, world
+from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
 from training.settings import TrainConfig, read_config
 from training.state import RunState
-
-_EPOCHS_APART = 100_003  # between the seeds of two runs, so that their epochs draw other numbers
 
 
 class Run:
@@ -75,7 +74,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     Every process draws the numbers of the whole batch and takes its part.
     """
     config, faces = run.config, run.faces
-    generator = torch.Generator().manual_seed(config.seed * _EPOCHS_APART + epoch)
+    generator = epoch_numbers(config.seed, epoch)
     part = run.place.part(config.batch)
     order = epoch_order(faces, config.balanced, generator)[: run.steps * config.batch]
     for chosen in order.split(config.batch):
@@ -114,7 +113,7 @@ def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
 
 def train_epoch(run: Run, epoch: int) -> float:
     """One pass over the training split; the mean loss."""
-    torch.manual_seed(run.config.seed * _EPOCHS_APART + epoch * run.place.size + run.place.rank)
+    run.place.seed(run.config.seed, epoch)
     run.network.train()
     total = 0.0
     bar = tqdm(
@@ -159,12 +158,10 @@ def validate(run: Run, valid: Faces) -> tuple[dict[str, float], Tensor]:
     logits = predict_logits(network, valid, run.place.device)
     network.temperature.fill_(fit_temperature(logits, valid.targets))
     confusion = multiclass_confusion_matrix(logits, valid.labels, len(EMOTIONS))
-    recalls = confusion.diagonal() / confusion.sum(dim=1).clamp_min(1)
-    known = confusion.sum(dim=1) > 0
     figures = {
         "valid_loss": F.cross_entropy(logits, valid.targets).item(),
         "valid_accuracy": (logits.argmax(dim=1) == valid.labels).float().mean().item(),
-        "valid_mean_recall": recalls[known].mean().item(),
+        "valid_mean_recall": mean_recall(confusion.numpy()).item(),
         "temperature": network.temperature.item(),
     }
     return figures, confusion
