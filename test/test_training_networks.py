@@ -47,7 +47,7 @@ def test_published_weights_go_into_the_image_stream(tmp_path, landmarks):
     assert torch.equal(build(config).core.image.trunk.state_dict()[name], published[name])
 
 
-@pytest.mark.parametrize("image", ["efficientnet_lite0", "vits8"])
+@pytest.mark.parametrize("image", ["efficientnet_lite0", "face_resnet", "vits8"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_every_trained_parameter_is_in_one_group(landmarks, image, frozen):
     network = build(

@@ -101,7 +101,12 @@ def test_streams_by_name(name, millions, depths):
 
 @pytest.mark.parametrize(
     ("name", "groups"),
-    [("efficientnet_lite0", 1 + 7), ("vits8", 1 + 12 + 1), ("dinov2_vitl14", 1 + 24 + 1)],
+    [
+        ("efficientnet_lite0", 1 + 7),
+        ("face_resnet", 1 + 13),
+        ("vits8", 1 + 12 + 1),
+        ("dinov2_vitl14", 1 + 24 + 1),
+    ],
 )
 def test_layer_groups_go_from_the_input_to_the_output(name, groups):
     with torch.device("meta"):

@@ -21,7 +21,3 @@ def efficientnet_lite0() -> dict[str, Tensor]:
             raise ValueError(f"{file}: expected {name} of shape {tuple(state[name].shape)}")
         state[name] = value
     return state
-
-
-IMAGENET = {"efficientnet_lite0": efficientnet_lite0}
-"""Loaders by image stream."""

