@@ -16,7 +16,7 @@ warns.
 """
 
 import hashlib
-import warnings
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from training.packs import CARD, Pack, gather
 from training.votes import by_protocol, distribution, emotional, majority
 
 _CONTEMPT = EMOTIONS.index("contempt")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _held_out(config: DataConfig, folder: Path) -> tuple[Pack, list[Pack]]:
         return valid, [valid]
     test = folder / config.test
     if not (test / CARD).exists():
-        _warn(f"{test}: no pack is there, so nothing checks that none of it is trained on")
+        _log.warning(f"{test}: no pack is there, so nothing checks that none of it is trained on")
         return valid, [valid]
     return valid, [valid, Pack.open(test)]
 
@@ -261,15 +262,13 @@ def _complain(
     found = f"{pack} and {other} share {len(names)} {what}, such as {names[0]}"
     if not config.leaky:
         raise ValueError(f"{found}: prepare splits that share none, or set leaky: true")
-    _warn(f"leaky: {found}: figures on {other} will be too good")
+    _log.warning(f"leaky: {found}: figures on {other} will be too good")
 
 
 def _warn_of_empty_classes(train: Faces, config: DataConfig) -> None:
     counts = train.counts()[: config.classes]  # contempt is the last
     empty = [name for name, count in zip(EMOTIONS, counts, strict=False) if not count]
     if empty and len(train):
-        _warn(f"no face to train on shows {', '.join(empty)}: the network will never answer it")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=4)
+        _log.warning(
+            f"no face to train on shows {', '.join(empty)}: the network will never answer it"
+        )

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import cast
 
+import torch
 from pytorch_optimizer import SAM
+from timm.layers import set_fused_attn
 from timm.optim import create_optimizer_v2, get_optimizer_class
 from timm.scheduler import CosineLRScheduler
 from torch import nn
@@ -25,6 +27,8 @@ _STARTS = {"efficientnet_lite0": efficientnet_lite0, "face_resnet": dlib_faces}
 
 def build(config: NetworkConfig) -> FaceNetwork:
     """The network to train. ValueError, one line, names what does not fit."""
+    # on a CPU, the backward pass of PyTorch's fused attention is slower than that of its parts
+    set_fused_attn(torch.cuda.is_available())
     core = build_model(config.architecture, **config.config)
     if isinstance(core, TwoStream):
         _start_two_stream(core, config)
