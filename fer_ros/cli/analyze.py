@@ -5,13 +5,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
+from fer_ros.cli import params
 from fer_ros.cli.gallery import Gallery
-from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
+from fer_ros.config import ClassifierConfig
 from fer_ros.draw import draw, draw_attention
 from fer_ros.media import MediaError, MediaImage, count_images, media_files, read_file
 from fer_ros.pipeline import EmotionPipeline
@@ -41,9 +43,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--attention", action="store_true", help="beside them, where in each face the network looks"
     )
-    parser.add_argument(
-        "--model", metavar="NAME", default=ClassifierConfig.model, help="default: %(default)s"
-    )
+    params.add_arguments(parser)
     parser.set_defaults(run=_analyze, parser=parser)
 
 
@@ -59,7 +59,9 @@ def _analyze(arguments: argparse.Namespace) -> int:
     files = [file for path in arguments.paths for file in _files(path, complain)]
     if not files:
         return 1
-    config = _config(arguments.model)
+    config = params.pipeline_config(arguments)
+    # a picture is all that there is of its faces: the first detection counts
+    config = replace(config, tracker=replace(config.tracker, min_hits=1))
     attentive = _attentive(config.classifier) if arguments.attention else None
     pipeline = EmotionPipeline(config, classifier=attentive)
     gallery = Gallery(Path(arguments.draw)) if arguments.draw else None
@@ -74,13 +76,6 @@ def _analyze(arguments: argparse.Namespace) -> int:
                     _draw(gallery, image, faces, attentive)
                 bar.update()
     return 1 if complaints else 0
-
-
-def _config(model: str) -> PipelineConfig:
-    """A picture is all that there is of its faces: the first detection counts."""
-    return PipelineConfig(
-        tracker=TrackerConfig(min_hits=1), classifier=ClassifierConfig(model=model)
-    )
 
 
 def _attentive(config: ClassifierConfig) -> "AttentiveClassifier":

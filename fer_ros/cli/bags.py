@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tqdm import tqdm
 
-from fer_ros.config import ClassifierConfig, PipelineConfig
+from fer_ros.cli import params
 from fer_ros.evaluation import EvaluationError
 from fer_ros.media import MediaError
 
@@ -51,9 +51,7 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--of", metavar="BAG", type=Path, help="what --predictions are about: time starts there"
     )
-    parser.add_argument(
-        "--model", metavar="NAME", default=ClassifierConfig.model, help="default: %(default)s"
-    )
+    params.add_arguments(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("verdict"), help="default: %(default)s"
     )
@@ -168,7 +166,7 @@ def _tasks(arguments: argparse.Namespace) -> "dict[str, Task]":
     from fer_ros.evaluation.many import names_of
     from fer_ros.evaluation.replay import Task
 
-    config = PipelineConfig(classifier=ClassifierConfig(model=arguments.model))
+    config = params.pipeline_config(arguments)
     names = names_of(arguments.bags)
     labels = _labels(arguments, names)
     return {
