@@ -1,6 +1,6 @@
 """A made-up camera and the emotion node: ``ros2 launch fer_ros demo.launch.py source:=0``."""
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -20,9 +20,17 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument(
                 "loop", default_value="true", description="starts again at the end"
             ),
-            IncludeLaunchDescription(
-                PathJoinSubstitution([share, "launch", "fer.launch.py"]),
-                launch_arguments={"image_transport": "compressed"}.items(),
+            # In a group of its own: the node's argument source is not the camera's.
+            GroupAction(
+                [
+                    IncludeLaunchDescription(
+                        PathJoinSubstitution([share, "launch", "fer.launch.py"]),
+                        launch_arguments={
+                            "image_transport": "compressed",
+                            "source": "",
+                        }.items(),
+                    )
+                ]
             ),
             Node(
                 package="fer_ros",

@@ -7,33 +7,47 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
 
+# Topics that the node takes, under the names that it has for them.
+TOPICS = {
+    "image": "image",
+    "image/compressed": "compressed",
+    "camera_info": "camera_info",
+}
 # Given, they win over the parameter file; left empty, they leave it alone.
 OVERRIDES = {
-    "image_transport": "raw or compressed; compressed subscribes to <image>/compressed",
-    "autostart": "false leaves configuring and activating to a lifecycle manager",
-    "use_sim_time": "true when a bag or a simulation publishes /clock",
+    "model": ("classifier.model", "name or folder of a model"),
+    "device": ("classifier.device", "auto, cpu, cuda or cuda:N"),
+    "source": ("source", "camera, or ros4hri for the faces that another node finds"),
+    "image_transport": ("image_transport", "raw, or compressed for the topic <compressed>"),
+    "autostart": ("autostart", "false leaves configuring and activating to a lifecycle manager"),
+    "use_sim_time": ("use_sim_time", "true when a bag or a simulation publishes /clock"),
 }
 
 
 def generate_launch_description() -> LaunchDescription:
+    image = LaunchConfiguration("image")
     settings = PathJoinSubstitution([FindPackageShare("fer_ros"), "config", "fer.yaml"])
-    arguments = [
-        DeclareLaunchArgument("image", default_value="image", description="topic of the camera"),
-        DeclareLaunchArgument("params_file", default_value=settings, description="parameters"),
-        DeclareLaunchArgument("namespace", default_value="", description="of the node's topics"),
-        DeclareLaunchArgument("log_level", default_value="info", description="debug to fatal"),
+    arguments = {
+        "image": ("image", "topic of the camera"),
+        "compressed": ([image, "/compressed"], "topic of its compressed images"),
+        "camera_info": ("camera_info", "topic of its calibration"),
+        "params_file": (settings, "parameters"),
+        "namespace": ("", "of the node's topics"),
+        "log_level": ("info", "debug to fatal"),
+        **{name: ("", about) for name, (_, about) in OVERRIDES.items()},
+    }
+    declared = [
+        DeclareLaunchArgument(name, default_value=value, description=about)
+        for name, (value, about) in arguments.items()
     ]
-    arguments += [
-        DeclareLaunchArgument(name, default_value="", description=about)
-        for name, about in OVERRIDES.items()
-    ]
-    return LaunchDescription([*arguments, OpaqueFunction(function=emotion_node)])
+    return LaunchDescription([*declared, OpaqueFunction(function=emotion_node)])
 
 
 def emotion_node(context: LaunchContext) -> list[Node]:
     given = {name: LaunchConfiguration(name) for name in OVERRIDES}
-    overrides = {name: value for name, value in given.items() if value.perform(context)}
-    image = LaunchConfiguration("image")
+    overrides = {
+        OVERRIDES[name][0]: value for name, value in given.items() if value.perform(context)
+    }
     return [
         Node(
             package="fer_ros",
@@ -41,7 +55,7 @@ def emotion_node(context: LaunchContext) -> list[Node]:
             name="emotion_node",
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), overrides],
-            remappings=[("image", image), ("image/compressed", [image, "/compressed"])],
+            remappings=[(topic, LaunchConfiguration(name)) for topic, name in TOPICS.items()],
             ros_arguments=["--log-level", ["emotion_node:=", LaunchConfiguration("log_level")]],
             output="screen",
         )

@@ -1,5 +1,8 @@
 """The launch files: what they start, under which names, with which parameters."""
 
+import ast
+import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,20 @@ for argument; do
     cat "$argument" >> "$0.yaml"
   fi
 done
+"""
+
+# Note in which order they begin; the node and the recorder run until they are told to end.
+NODE_THAT_SAYS = (
+    "#!/bin/sh\necho node >> {order}\necho 'emotion_node: {words}' >&2\nexec sleep 60\n"
+)
+ROS2 = """#!/bin/sh
+echo "ros2 $*" >> {order}
+[ "$2" = record ] || exit 0
+echo "[rosbag2_recorder]: Subscribed to topic '$5'" >&2
+exec sleep 60
+"""
+FER = """#!/bin/sh
+echo "fer $*" >> {order}
 """
 
 
@@ -74,6 +91,7 @@ def launch(monkeypatch, tmp_path):
 def test_one_camera_as_it_is(launch):
     (node,) = launch("fer.launch.py").values()
     remapped = ["__node:=emotion_node", "image:=image", "image/compressed:=image/compressed"]
+    remapped += ["camera_info:=camera_info"]
     assert [each for each in node.after("-r") if each != "__ns:=/"] == remapped
     assert node.after("--log-level") == ["emotion_node:=info"]
     shipped = yaml.safe_load((ROOT / "config/fer.yaml").read_text())["/**"]["ros__parameters"]
@@ -87,6 +105,10 @@ def test_one_camera_as_asked_for(launch, tmp_path):
     (node,) = launch(
         "fer.launch.py",
         image="/camera/image_raw",
+        camera_info="/camera/camera_info",
+        model="/models/mine",
+        device="cpu",
+        source="ros4hri",
         namespace="robot",
         params_file=str(tmp_path / "mine.yaml"),
         log_level="debug",
@@ -99,14 +121,23 @@ def test_one_camera_as_asked_for(launch, tmp_path):
         "__ns:=/robot",
         "image:=/camera/image_raw",
         "image/compressed:=/camera/image_raw/compressed",
+        "camera_info:=/camera/camera_info",
     ]
     assert node.after("--log-level") == ["emotion_node:=debug"]
     assert node.parameters == {
         "autostart": False,
+        "classifier.device": "cpu",
+        "classifier.model": "/models/mine",
         "image_qos": "reliable",
         "image_transport": "compressed",
+        "source": "ros4hri",
         "use_sim_time": True,
     }
+
+
+def test_compressed_images_of_another_name(launch):
+    (node,) = launch("fer.launch.py", image="/raw", compressed="/squeezed").values()
+    assert {"image:=/raw", "image/compressed:=/squeezed"} <= set(node.after("-r"))
 
 
 @pytest.mark.parametrize(
@@ -125,4 +156,104 @@ def test_the_demonstration(launch, given, source, loop):
         "loop": loop,
         "image_transport": "compressed",
     }
-    assert started["emotion_node"].parameters["image_transport"] == "compressed"
+    node = started["emotion_node"].parameters
+    assert node["image_transport"] == "compressed"
+    assert "source" not in node
+
+
+@pytest.fixture
+def steps(launch, monkeypatch, tmp_path):
+    """Launches the evaluation with commands that only note when they began; their lines."""
+    order = tmp_path / "order"
+    bin_folder = tmp_path / "bin"
+    bin_folder.mkdir()
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+
+    def run(words: str, **arguments: str) -> list[str]:
+        nodes = tmp_path / "lib/fer_ros"
+        scripts = {
+            nodes / "emotion_node": NODE_THAT_SAYS.replace("{words}", words),
+            nodes / "fer": FER,
+            bin_folder / "ros2": ROS2,
+        }
+        for path, text in scripts.items():
+            path.write_text(text.replace("{order}", str(order)))
+            path.chmod(0o755)
+        launch("evaluate.launch.py", out=str(tmp_path / "out"), **arguments)
+        return order.read_text().replace(str(tmp_path), "").splitlines()
+
+    return run
+
+
+def recording(folder: Path, **types: str) -> Path:
+    """The metadata of a recording of these topics."""
+    topics = [{"topic_metadata": {"name": f"/{name}", "type": t}} for name, t in types.items()]
+    folder.mkdir()
+    (folder / "metadata.yaml").write_text(
+        yaml.safe_dump({"rosbag2_bagfile_information": {"topics_with_message_count": topics}})
+    )
+    return folder
+
+
+IMAGE, COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+
+
+def test_a_recording_is_played_once_all_are_ready_and_scored_when_it_is_over(steps, tmp_path):
+    bag = recording(tmp_path / "day", eye=IMAGE, tf="tf2_msgs/msg/TFMessage")
+    assert steps("active, waiting for images on /eye", bag=str(bag), namespace="robot") == [
+        "node",
+        "ros2 bag record -o /out/said /robot/emotion_node/emotions",
+        "ros2 bag play /day --clock",
+        "fer evaluate-bag /out/said --predictions /robot/emotion_node/emotions --of /day "
+        "--labels /day/labels.csv --out /out",
+    ]
+
+
+def test_nothing_is_played_to_a_node_that_cannot_work(steps, tmp_path):
+    bag = recording(tmp_path / "day", eye=IMAGE)
+    assert steps("cannot be configured: no such model", bag=str(bag)) == ["node"]
+
+
+@pytest.mark.parametrize(
+    ("types", "image", "found"),
+    [
+        ({}, "", None),
+        ({"tf": "tf2_msgs/msg/TFMessage"}, "/tf", None),
+        ({"eye": IMAGE}, "", ("/eye", "raw")),
+        ({"eye": IMAGE}, "/ear", None),
+        ({"eye": IMAGE, "eye/compressed": COMPRESSED}, "", None),
+        (
+            {"eye": IMAGE, "eye/compressed": COMPRESSED},
+            "/eye/compressed",
+            ("/eye/compressed", "compressed"),
+        ),
+    ],
+)
+def test_topic_and_transport_come_from_the_recording(launch, tmp_path, types, image, found):
+    images_of = runpy.run_path(str(ROOT / "launch/evaluate.launch.py"))["images_of"]
+    bag = recording(tmp_path / "day", **types)
+    if found:
+        assert images_of(str(bag), image) == found
+        return
+    with pytest.raises(RuntimeError, match="topics with images"):
+        images_of(str(bag), image)
+
+
+def test_what_was_recorded_is_kept(launch, tmp_path):
+    bag = recording(tmp_path / "day", eye=IMAGE)
+    (tmp_path / "out/said").mkdir(parents=True)
+    with pytest.raises(AssertionError):  # launch says what is wrong and ends with 1
+        launch("evaluate.launch.py", bag=str(bag), out=str(tmp_path / "out"))
+
+
+def test_the_words_that_the_evaluation_waits_for_are_those_of_the_node():
+    wanted = {
+        node.value.decode()
+        for node in ast.walk(ast.parse((ROOT / "launch/evaluate.launch.py").read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, bytes)
+    }
+    sources = "".join(
+        (ROOT / "fer_ros/ros" / name).read_text() for name in ("node.py", "session.py")
+    )
+    assert wanted - {"Subscribed to topic"} == {word for word in wanted if word in sources}
+    assert len(wanted) == 3
