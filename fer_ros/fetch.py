@@ -1,7 +1,6 @@
 """Weights that others published, from the network into a cache folder: only when a person asks."""
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -15,7 +14,7 @@ from urllib.error import HTTPError
 
 from tqdm import tqdm
 
-from fer_ros.weights import sha256_of
+from fer_ros.weights import cache_folder, sha256_of
 
 _TIMEOUT_S = 30.0  # without a single byte
 _PIECE = 2**20
@@ -63,12 +62,6 @@ PUBLISHED = {
 """Weights by the name of the image stream that they are for (Oquab et al., 2024; Apache 2.0)."""
 
 
-def cache_folder() -> Path:
-    """``fer_ros`` in XDG_CACHE_HOME, or in ~/.cache when that is not set or not absolute."""
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "fer_ros"
-
-
 def open_https(url: str) -> IO[bytes]:
     """The body of the answer. Raises OSError or HTTPException.
 
@@ -104,7 +97,7 @@ def fetch(name: str, open_url: Open = open_https) -> Path:
     except OSError as error:
         raise FetchError(
             f"{wanted.url}: cannot be stored as {wanted.path}: {error.strerror or error}; "
-            "make room there, or name another folder in XDG_CACHE_HOME"
+            "make room there, or name another folder in FER_ROS_CACHE"
         ) from None
     return wanted.path
 

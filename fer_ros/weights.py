@@ -85,6 +85,17 @@ class ModelCard:
             )
 
 
+def cache_folder() -> Path:
+    """FER_ROS_CACHE, else ``fer_ros`` in XDG_CACHE_HOME or, where that is not set, in ~/.cache.
+
+    Paths that are not absolute count as not set.
+    """
+    given, caches = (Path(os.environ.get(name, "")) for name in ("FER_ROS_CACHE", "XDG_CACHE_HOME"))
+    if given.is_absolute():
+        return given
+    return (caches if caches.is_absolute() else Path.home() / ".cache") / "fer_ros"
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal digest of a file."""
     digest = hashlib.sha256()

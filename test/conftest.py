@@ -49,6 +49,14 @@ def frontal_points() -> np.ndarray:
     return np.stack([x, y], axis=1).astype(np.float32)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """Exported models stay among the tests, and are exported once for all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_ROS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def fake_classifier() -> FakeClassifier:
     return FakeClassifier()

@@ -4,23 +4,26 @@ import numpy as np
 import pytest
 import torch
 
-from fer_ros.backends import choose_device
 from fer_ros.classify import Classifier
 from fer_ros.config import ClassifierConfig
 from fer_ros.model import build_model
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
-from fer_ros.weights import InputSpec, ModelError
+from fer_ros.weights import InputSpec
+
+RUNTIMES = ("ONNX Runtime", "PyTorch")
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory) -> Classifier:
+@pytest.fixture(scope="module", params=["onnx", "torch"])
+def classifier(request, tmp_path_factory) -> Classifier:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("models") / "fresh"
     save_model(
         FaceNetwork(build_model("two_stream_small"), InputSpec()), folder, "two_stream_small"
     )
-    return Classifier(ClassifierConfig(model=str(folder), device="cpu"))
+    return Classifier(
+        ClassifierConfig(model=str(folder), backend=request.param, device="cpu", threads=1)
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
@@ -59,21 +62,5 @@ def test_it_says_what_it_is(classifier):
     classifier.warm_up()
     assert classifier.device == "cpu"
     assert classifier.card.name == "fresh"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "words"),
-    [
-        ("", "expected auto"),
-        ("gpu", "expected auto"),
-        ("meta", "expected auto"),
-        ("cuda:99", "sees"),
-    ],
-)
-def test_wrong_devices_are_named(wanted, words):
-    with pytest.raises(ModelError, match=words):
-        choose_device(wanted)
-
-
-def test_auto_finds_a_device():
-    assert choose_device("auto") in {"cpu", "cuda"}
+    assert classifier.reason in {f"{name} on cpu: as the settings say" for name in RUNTIMES}
+    assert classifier.fallback == ""

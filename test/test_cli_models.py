@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from fer_ros import cli
+from fer_ros.backends import graphs
 from fer_ros.fetch import PUBLISHED, Published
 from fer_ros.model import MODELS, build_model
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.cost import cost_of
 from fer_ros.model.network import FaceNetwork
-from fer_ros.weights import InputSpec, model_folders
+from fer_ros.onnx_session import OnnxSession
+from fer_ros.weights import InputSpec, model_folders, read_card, sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +47,8 @@ def quick(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "fer_ros"
+    monkeypatch.setenv("FER_ROS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def models(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -141,7 +143,7 @@ def test_what_was_fetched_is_told(capsys, at_hand, cache):
 
 def test_fetching_says_how_to_use_the_file(capsys, monkeypatch, tmp_path):
     """It is there already, so that nobody is asked."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "my cache"))
+    monkeypatch.setenv("FER_ROS_CACHE", str(tmp_path / "my cache"))
     small = Published("https://localhost/a.pth", 7, hashlib.sha256(b"weights").hexdigest())
     monkeypatch.setitem(PUBLISHED, "small", small)
     small.path.parent.mkdir(parents=True)
@@ -173,6 +175,52 @@ def test_fetch_needs_a_name(capsys):
     with pytest.raises(SystemExit) as caught:
         models(capsys, "fetch")
     assert caught.value.code == 2
+
+
+def test_an_export_goes_where_the_node_looks(capsys, made, cache, monkeypatch):
+    """So that it need not be made again."""
+    card = read_card(exportable(made.parent / "vgg13"))
+    assert models(capsys, "export", str(card.folder))[0] == 0
+    monkeypatch.setattr(graphs, "export", None)
+    found = OnnxSession(graphs.graph_of(card), threads=1)
+    assert found.metadata["sha256"] == card.sha256
+    assert sorted(cache.iterdir()) == [
+        graphs.path_of(card),
+        graphs.path_of(card).with_suffix(".onnx.sha256"),
+    ]
+
+
+def test_an_export_goes_where_it_is_wanted(capsys, made, cache, tmp_path):
+    out = tmp_path / "new" / "mine.onnx"
+    folder = exportable(made.parent / "vgg13")
+    code, said, complaint = models(capsys, "export", str(folder), "--out", str(out))
+    assert (code, complaint) == (0, "")
+    assert said == f"vgg13: {out}, {out.stat().st_size / 2**20:.1f} MiB\n"
+    assert OnnxSession(out.read_bytes(), threads=1).metadata["name"] == "vgg13"
+    assert out.with_suffix(".onnx.sha256").read_text() == sha256_of(out)
+    assert not cache.exists()
+
+
+def exportable(folder: Path) -> Path:
+    """A model folder of a network that reads faces."""
+    if not folder.exists():
+        save_model(FaceNetwork(build_model("vgg13"), InputSpec(size_px=64)), folder, "vgg13")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "nobody", "nothing/there"])
+def test_a_model_that_is_not_there_is_not_exported(capsys, cache, name):
+    code, said, complaint = models(capsys, "export", name)
+    assert (code, said, complaint.count("\n")) == (1, "", 1)
+    assert not cache.exists()
+
+
+def test_a_place_that_cannot_be_written_is_one_line(capsys, made, tmp_path):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "mine.onnx"
+    folder = exportable(made.parent / "vgg13")
+    code, _, complaint = models(capsys, "export", str(folder), "--out", str(out))
+    assert (code, complaint) == (1, f"fer: {tmp_path / 'file'}: File exists\n")
 
 
 def test_a_model_is_shipped(capsys):

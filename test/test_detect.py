@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from onnxruntime.capi import onnxruntime_pybind11_state
 
 from fer_ros.config import DetectorConfig
 from fer_ros.detect import CenterFace, DetectorError, make_detector
@@ -178,8 +177,7 @@ class Maps:
     def __init__(self, cell):
         self.cell = cell
 
-    def run(self, outputs, inputs):
-        (image,) = inputs.values()
+    def run(self, image):
         height, width = image.shape[2] // 4, image.shape[3] // 4
         maps = [np.zeros((1, count, height, width), np.float32) for count in (1, 2, 2, 10)]
         row, column = self.cell
@@ -284,15 +282,13 @@ def test_the_default_is_centerface():
     assert isinstance(make_detector(DetectorConfig(), threads=1), CenterFace)
 
 
-@pytest.mark.parametrize("kind", ["Fail", "RuntimeException", "EPFail"])
-def test_a_failure_of_the_runtime_is_one_line(astronaut, monkeypatch, kind):
+def test_a_failure_of_the_runtime_is_one_line(astronaut, monkeypatch):
     """The node takes a RuntimeError as the loss of one frame."""
     detector = make_detector(DetectorConfig(), threads=1)
-    failure = getattr(onnxruntime_pybind11_state, kind)
 
     class Session:
-        def run(self, *_):
-            raise failure("no memory\nfor 4 bytes")
+        def run(self, _):
+            raise RuntimeError("no memory for 4 bytes")
 
     monkeypatch.setattr(detector, "_session", Session())
     with pytest.raises(RuntimeError, match=r"^face detector: no memory for 4 bytes$"):

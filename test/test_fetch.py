@@ -24,7 +24,7 @@ URL = "https://example.org/files/small.pth"
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
     """The cache, which is not there yet; one small file can be fetched into it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("FER_ROS_CACHE", str(tmp_path / "cache" / "fer_ros"))
     small = Published(URL, len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
     monkeypatch.setitem(PUBLISHED, "small", small)
     return tmp_path / "cache" / "fer_ros"
@@ -157,7 +157,7 @@ def test_a_disk_that_is_full(folder):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert "cannot be stored" in told
-    assert "XDG_CACHE_HOME" in told
+    assert "FER_ROS_CACHE" in told
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,21 @@ def test_names_come_from_a_table(folder, name, words):
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("ours", "given", "expected"),
     [
-        (None, "home/.cache/fer_ros"),
-        ("", "home/.cache/fer_ros"),
-        ("relative", "home/.cache/fer_ros"),
-        ("TMP/xdg", "xdg/fer_ros"),
+        (None, None, "home/.cache/fer_ros"),
+        ("", "", "home/.cache/fer_ros"),
+        ("relative", "relative", "home/.cache/fer_ros"),
+        (None, "TMP/xdg", "xdg/fer_ros"),
+        ("TMP/ours", "TMP/xdg", "ours"),
     ],
 )
-def test_the_cache_stands_where_it_is_wanted(tmp_path, monkeypatch, given, expected):
+def test_the_cache_stands_where_it_is_wanted(tmp_path, monkeypatch, ours, given, expected):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    if given is not None:
-        monkeypatch.setenv("XDG_CACHE_HOME", given.replace("TMP", str(tmp_path)))
+    for name, value in (("FER_ROS_CACHE", ours), ("XDG_CACHE_HOME", given)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value.replace("TMP", str(tmp_path)))
     assert cache_folder() == tmp_path / expected
 
 

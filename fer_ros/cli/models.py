@@ -1,12 +1,13 @@
-"""``fer models``: the models at hand, what every network costs, and the weights of others."""
+"""``fer models``: models at hand, what every network costs, weights of others, exports."""
 
 import argparse
 import shlex
 import sys
 from pathlib import Path
 
+from fer_ros.backends.graphs import export, path_of, store
 from fer_ros.fetch import PUBLISHED, fetch
-from fer_ros.weights import ModelCard, ModelError, model_folders, read_card
+from fer_ros.weights import ModelCard, ModelError, find_model, model_folders, read_card
 
 _HEADING = ("network", "parameters", "GMAC per face", "input", "weights")
 
@@ -20,7 +21,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "network costs: parameters, and billions of multiply-accumulates for one face.",
     )
     parser.set_defaults(run=_models)
-    fetching = parser.add_subparsers(title="commands").add_parser(
+    subcommands = parser.add_subparsers(title="commands")
+    fetching = subcommands.add_parser(
         "fetch",
         help="download published weights",
         description="Downloads published weights of an image stream and verifies them. Nothing "
@@ -28,6 +30,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     fetching.add_argument("name", metavar="NAME", help=f"one of {', '.join(PUBLISHED)}")
     fetching.set_defaults(run=_fetch)
+    exporting = subcommands.add_parser(
+        "export",
+        help="a model as one file for another runtime",
+        description="Writes a model as one ONNX graph, from uint8 crops to points and "
+        "probabilities, with its sha256 beside it. Without --out it goes where the node looks for "
+        "it, which then starts without PyTorch.",
+    )
+    exporting.add_argument("name", metavar="NAME", help="a model at hand, or a model folder")
+    exporting.add_argument(
+        "--format", choices=["onnx"], default="onnx", help="default: %(default)s"
+    )
+    exporting.add_argument("--out", metavar="FILE", type=Path, help="default: in the cache folder")
+    exporting.set_defaults(run=_export)
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -49,6 +64,15 @@ def _fetch(arguments: argparse.Namespace) -> int:
     print(f"{name}: {path}, sha256 {PUBLISHED[name].sha256[:12]}... as expected")
     print(f"To train a two_stream network from it, one whose image stream is {name}:")
     print(f"  python -m training.train CONFIG DATA OUT --image-weights {shlex.quote(str(path))}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    card = read_card(find_model(arguments.name))
+    graph = export(card)
+    path = arguments.out or path_of(card)
+    store(graph, path)
+    print(f"{card.name}: {path}, {len(graph) / 2**20:.1f} MiB")
     return 0
 
 

@@ -70,7 +70,7 @@ class FaceNetwork(nn.Module):
         output = self(self._pictures(crops_rgb))
         probabilities = (output.logits / self.temperature).softmax(dim=1)
         if output.points is None:
-            return probabilities.new_full((len(crops_rgb), 68, 2), torch.nan), probabilities
+            return probabilities.new_full((crops_rgb.shape[0], 68, 2), torch.nan), probabilities
         return output.points * CROP_SIZE_PX - 0.5, probabilities
 
     def attention(self, crops_rgb: Tensor) -> list[Tensor] | None:

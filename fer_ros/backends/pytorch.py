@@ -1,34 +1,18 @@
-"""What runs the network: crops in, points and probabilities out."""
-
-from typing import Protocol
+"""PyTorch on the CPU or a CUDA device."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_ros.backends import BackendError
 from fer_ros.model.checkpoint import load_model
-from fer_ros.weights import ModelCard, ModelError
-
-
-class Backend(Protocol):
-    """A loaded network on its device."""
-
-    device: str
-
-    def run(self, crops_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
-        ...
-
-    def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
-        """Where it looks in crops (N, 112, 112, 3), at three scales; None when it cannot say.
-
-        Maps (N, 28, 28), (N, 14, 14), (N, 7, 7), 1 on average.
-        """
-        ...
+from fer_ros.weights import ModelCard
 
 
 class TorchBackend:
-    """PyTorch on the CPU or a CUDA device."""
+    """The network as it was trained; it can also say where it looks."""
+
+    name = "PyTorch"
 
     def __init__(self, card: ModelCard, device: str = "auto", threads: int = 0) -> None:
         """``threads`` 0: as many as there are cores. Raises ModelError."""
@@ -47,23 +31,21 @@ class TorchBackend:
 
     @torch.inference_mode()
     def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
-        """Maps (N, 28, 28), (N, 14, 14), (N, 7, 7), 1 on average; None from other networks."""
+        """Where it looks in crops (N, 112, 112, 3), at three scales; None when it cannot say.
+
+        Maps (N, 28, 28), (N, 14, 14), (N, 7, 7), 1 on average.
+        """
         maps = self._network.attention(torch.tensor(crops_rgb, device=self.device))
         return None if maps is None else [each.cpu().numpy() for each in maps]
 
 
 def choose_device(wanted: str) -> str:
-    """``auto`` is CUDA where there is one; ModelError when the device asked for is not there."""
+    """``auto`` is CUDA where there is one; BackendError when PyTorch lacks the device asked for."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}") from None
-    if device.type not in {"cpu", "cuda"}:
-        raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {wanted!r}")
+    device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(
+        raise BackendError(
             f"device {wanted!r}: PyTorch sees {torch.cuda.device_count()} CUDA devices"
         )
     return wanted

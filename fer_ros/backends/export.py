@@ -1,0 +1,93 @@
+"""Model to one ONNX graph: uint8 crops in, points and probabilities out, nothing left outside."""
+
+import io
+import json
+import warnings
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from fer_ros.model.checkpoint import load_model
+from fer_ros.model.network import FaceNetwork
+from fer_ros.onnx_session import OnnxSession
+from fer_ros.types import CROP_SIZE_PX
+from fer_ros.weights import ModelCard
+
+INPUT, OUTPUTS = "crops_rgb", ("points_xy", "probabilities")
+
+_OPSET = 17  # the oldest with layer normalisation
+_TOLERANCE_PX, _TOLERANCE = 0.01, 1e-4
+
+
+class _Predict(nn.Module):
+    def __init__(self, network: FaceNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops_rgb: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.predict(crops_rgb)
+
+
+def export_onnx(card: ModelCard) -> bytes:
+    """The serialised graph of a model.
+
+    Input ``crops_rgb``: uint8 (N, 112, 112, 3), N above 0. Outputs ``points_xy``: float32
+    (N, 68, 2) in crop pixels, and ``probabilities``: float32 (N, 8), with the temperature of the
+    card. Metadata: name, labels (JSON), sha256 of the weights, format of the card. Raises
+    ModelError when the model cannot be used, RuntimeError when it cannot be exported or when ONNX
+    Runtime finds other values than PyTorch.
+    """
+    network = load_model(card.folder)
+    model = onnx.load_model_from_string(_trace(network))
+    said = {
+        "name": card.name,
+        "labels": json.dumps(card.labels),
+        "sha256": card.sha256,
+        "format": str(card.format),
+    }
+    onnx.helper.set_model_props(model, said)
+    graph = model.SerializeToString()
+    _compare(graph, network)
+    return graph
+
+
+@torch.no_grad()
+def _trace(network: FaceNetwork) -> bytes:
+    crops = torch.from_numpy(_noise(2))
+    axes = {name: {0: "faces"} for name in (INPUT, *OUTPUTS)}
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # It is told of every shape that becomes a constant, which is what is wanted of a fixed
+        # crop, and that another exporter, one with more dependencies, is to come.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _Predict(network).eval(),
+            (crops,),
+            file,  # type: ignore[arg-type]  # the tracer takes open files as well
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            dynamo=False,
+        )
+    return file.getvalue()
+
+
+@torch.inference_mode()
+def _compare(graph: bytes, network: FaceNetwork) -> None:
+    """Another number of faces than the graph was traced with."""
+    crops_rgb = _noise(3)
+    found = OnnxSession(graph, threads=1).run(crops_rgb)
+    wanted = network.predict(torch.from_numpy(crops_rgb))
+    for name, mine, theirs, tolerance in zip(
+        OUTPUTS, found, wanted, (_TOLERANCE_PX, _TOLERANCE), strict=True
+    ):
+        if not np.allclose(mine, theirs.numpy(), rtol=0, atol=tolerance, equal_nan=True):
+            raise RuntimeError(f"its {name} differ from PyTorch's by more than {tolerance}")
+
+
+def _noise(count: int) -> np.ndarray:
+    shape = (count, CROP_SIZE_PX, CROP_SIZE_PX, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)

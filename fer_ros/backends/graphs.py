@@ -1,0 +1,102 @@
+"""Exported graphs in the cache folder, so that PyTorch is needed once only for each model."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from fer_ros.backends import BackendError
+from fer_ros.weights import ModelCard, cache_folder
+
+VERSION = 1
+"""Of the exporter: graphs of other versions are not used."""
+
+_log = logging.getLogger(__name__)
+
+
+def path_of(card: ModelCard) -> Path:
+    """Where the graph of a model stands once it was exported; whatever its card says is in it."""
+    said = {key: value for key, value in asdict(card).items() if key != "folder"}
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    return cache_folder() / f"{card.sha256[:16]}-{digest[:16]}-v{VERSION}.onnx"
+
+
+def graph_of(card: ModelCard) -> bytes:
+    """The graph of a model, from the cache; made and kept there when it is not.
+
+    Raises ModelError when the model cannot be used, BackendError when it cannot be exported.
+    """
+    card.verify()
+    path = path_of(card)
+    return _kept(path) or _made(card, path)
+
+
+def store(graph: bytes, path: Path) -> None:
+    """Writes a graph and, beside it, its sha256; readers see all of it or nothing.
+
+    Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, graph)
+    _replace(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
+
+
+def _kept(path: Path) -> bytes | None:
+    try:
+        wanted = _digest_path(path).read_text(encoding="ascii")
+        graph = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        _log.warning("%s: cannot be read, the model is exported again: %s", path, error)
+        return None
+    if hashlib.sha256(graph).hexdigest() == wanted:
+        return graph
+    _log.warning("%s: not the file that was written, the model is exported again", path)
+    return None
+
+
+def _made(card: ModelCard, path: Path) -> bytes:
+    _log.info("model %s: exporting it once, to %s", card.name, path)
+    graph = export(card)
+    try:
+        store(graph, path)
+    except OSError as error:
+        _log.warning(
+            "%s: the exported model cannot be kept, each start will export it: %s; "
+            "make room there, or name another folder in FER_ROS_CACHE",
+            path,
+            error.strerror or error,
+        )
+    return graph
+
+
+def export(card: ModelCard) -> bytes:
+    """The graph of a model, as ``export_onnx`` makes it. Raises ModelError or BackendError."""
+    try:
+        from fer_ros.backends.export import export_onnx
+    except ImportError as error:
+        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {error}") from None
+    try:
+        return export_onnx(card)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise BackendError(f"model {card.name} cannot be exported to ONNX: {reason}") from None
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    # one of its own for each process, so that two of them do not write into each other's
+    with tempfile.NamedTemporaryFile(prefix=f"{path.name}.", dir=path.parent, delete=False) as file:
+        partial = Path(file.name)
+        try:
+            file.write(content)
+            file.close()
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
