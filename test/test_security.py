@@ -1,0 +1,54 @@
+"""What SECURITY.md names is there, and what it promises is so."""
+
+import hashlib
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from tree import ROOT, project_files
+
+from fer_ros.config import DetectorConfig
+from fer_ros.fetch import PUBLISHED
+from fer_ros.ros.params import NodeConfig
+from fer_ros.weights import model_folders, read_card
+
+TEXT = (ROOT / "SECURITY.md").read_text()
+SPANS = re.findall(r"`([^`\n]+)`", TEXT)
+PATH = re.compile(r"(?:[\w.-]+/)*[\w-]+\.(?:py|xml|yaml|rst)")
+
+
+def test_named_files_exist():
+    names = {name for name in SPANS if PATH.fullmatch(name)}
+    ours = {part for path in project_files() for part in (path.as_posix(), path.name)}
+    assert {"package.xml", "test/test_boundary.py", "docker/compose.yaml"} <= names
+    assert names <= ours
+
+
+@pytest.mark.parametrize("name", ["log_path", "detector.model_path"])
+def test_named_parameters_exist(name):
+    assert name in SPANS
+    settings = DetectorConfig if "." in name else NodeConfig
+    assert name.split(".")[-1] in {item.name for item in fields(settings)}
+
+
+def test_nobody_on_the_network_can_make_a_robot_take_notes():
+    (log_path,) = [item for item in fields(NodeConfig) if item.name == "log_path"]
+    assert log_path.metadata["read_only"]
+    assert log_path.default == ""
+
+
+def test_shipped_models_are_safetensors_with_their_digest():
+    folders = model_folders()
+    assert folders
+    for folder in folders:
+        card = read_card(folder)
+        assert Path(card.weights).suffix == ".safetensors"
+        assert hashlib.sha256(card.weights_path.read_bytes()).hexdigest() == card.sha256
+
+
+def test_what_is_fetched_comes_encrypted_and_with_a_digest():
+    assert PUBLISHED
+    for each in PUBLISHED.values():
+        assert each.url.startswith("https://")
+        assert re.fullmatch(r"[0-9a-f]{64}", each.sha256)
