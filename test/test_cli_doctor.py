@@ -104,8 +104,8 @@ def test_ros_and_its_messages(monkeypatch, distro, missing, levels, remedy):
 @pytest.mark.parametrize(
     ("check", "answer", "level"),
     [
-        (doctor.torch, broken("torch is not installed"), ERROR),
-        (doctor.torch, broken("RuntimeError: operator torchvision::nms does not exist"), ERROR),
+        (doctor.torch, broken("torch is not installed"), WARNING),
+        (doctor.torch, broken("RuntimeError: operator torchvision::nms does not exist"), WARNING),
         (doctor.torch, Answer(True, "2.12.0 1 CUDA devices"), OK),
         (doctor.torch, Answer(True, "2.12.0 0 CUDA devices"), WARNING),
         (doctor.onnxruntime, broken("onnxruntime is not installed"), ERROR),

@@ -126,8 +126,11 @@ def torch() -> Finding:
         "print(torch.__version__, torch.cuda.device_count(), 'CUDA devices')",
     )
     if not answer.works:
-        remedy = "pip install -r requirements/torch.txt and requirements/robot.txt; on a Jetson "
-        return Finding(ERROR, "torch", answer.said, f"{remedy}torch and torchvision of NVIDIA")
+        remedy = (
+            "wanted for the first use of a model, for GPUs and for training: pip install -r "
+            "requirements/torch.txt; on a Jetson torch and torchvision of NVIDIA"
+        )
+        return Finding(WARNING, "torch", answer.said, remedy)
     if any(path.exists() for path in _GPUS) and " 0 CUDA" in answer.said:
         remedy = "install a PyTorch that was built for this GPU; until then the CPU computes"
         return Finding(WARNING, "torch", answer.said, remedy)
