@@ -18,6 +18,9 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
 
 T = TypeVar("T")
 
+# What PyYAML says to dates, numbers and tags that are none, and to brackets without end.
+_NO_YAML = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
 
 def setting(default: Any, about: str, low: float | None = None, high: float | None = None) -> Any:
     """A dataclass field with a description and an inclusive range."""
@@ -121,15 +124,12 @@ class PipelineConfig(Checked):
     smoother: SmootherConfig = field(default_factory=SmootherConfig)
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(content: bytes) -> Any:
     """What a YAML document holds. Raises ValueError, one line, when it is none."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.safe_load(content)
+    except (yaml.YAMLError, *_NO_YAML) as error:
         raise ValueError(f"not a YAML file: {' '.join(str(error).split())}") from None
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        # what PyYAML says to dates, numbers and tags that are none, and to brackets without end
-        raise ValueError(f"not a YAML file: {type(error).__name__}: {error}") from None
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:

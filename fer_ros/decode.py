@@ -103,17 +103,23 @@ def to_rgb(message: RawImage) -> NDArray[np.uint8]:
 
 
 def decompress(message: CompressedPicture) -> NDArray[np.uint8]:
-    """The picture (H, W, 3), RGB. Raises ConversionError when OpenCV cannot read it."""
+    """The picture (H, W, 3), RGB. Raises ConversionError when OpenCV cannot read it.
+
+    One that claims more than 2**26 pixels is refused before it takes memory; the environment
+    variable OPENCV_IO_MAX_IMAGE_PIXELS sets another limit.
+    """
     data = np.frombuffer(message.data, np.uint8)
     # The orientation that some cameras note in JPEG does not belong to the image of ROS.
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    reason = ""
     try:
         image_bgr = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error:  # such as a header that promises a picture larger than OpenCV allows
-        image_bgr = None
+    except cv2.error as error:
+        image_bgr, reason = None, f": {' '.join(error.err.split())}"
     if image_bgr is None:
         raise ConversionError(
             f"{len(data)} bytes of format {message.format!r} are no picture that OpenCV can read"
+            f"{reason}"
         )
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 

@@ -5,21 +5,31 @@ metrics.json. Shipped folders stand in ``models/``, in the source tree or under 
 """
 
 import hashlib
+import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import yaml
 
-from fer_ros.config import from_dict, setting
+from fer_ros.config import from_dict, parse_yaml, setting
 from fer_ros.labels import EMOTIONS
 
 CARD_FILE = "model.yaml"
 FORMAT = 1
+# The texts of a card: key, what it must match, in words.
+_TEXTS = (
+    ("name", r"[ -~]+", "text of one line"),
+    ("architecture", r"[ -~]+", "text of one line"),
+    ("weights", r"[\w-][\w.-]*", "a file of the model's folder"),
+    ("sha256", r"[0-9a-f]{64}", "64 hexadecimal digits"),
+)
 
 
 class ModelError(ValueError):
@@ -39,9 +49,11 @@ class InputSpec:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or len(values) != 3:
-                raise ValueError(f"{name}: expected three numbers, got {values!r}")
-            if not all(isinstance(value, (int, float)) for value in values):
-                raise ValueError(f"{name}: expected three numbers, got {values!r}")
+                raise ValueError(f"{name}: expected three numbers, got {short(values)}")
+            if not all(
+                isinstance(value, (int, float)) and math.isfinite(value) for value in values
+            ):
+                raise ValueError(f"{name}: expected three numbers, got {short(values)}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
         if min(self.std) <= 0:
             raise ValueError(f"std: expected numbers above 0, got {self.std}")
@@ -136,14 +148,10 @@ def read_card(folder: Path) -> ModelCard:
     """The card of a model folder; ModelError names the key that is missing, unknown or wrong."""
     path = folder / CARD_FILE
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _card(parse_yaml(path.read_bytes()), folder)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ModelError(f"{path}: not a YAML file") from None
-    try:
-        return _card(values, folder)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(f"{path}: {error}") from None
 
 
@@ -162,24 +170,27 @@ def _card(values: Any, folder: Path) -> ModelCard:
     if not isinstance(values, dict):
         raise ValueError(f"expected a mapping, found {type(values).__name__}")
     if values.get("format") != FORMAT:
-        raise ValueError(f"format: expected {FORMAT}, found {values.get('format')!r}")
+        raise ValueError(f"format: expected {FORMAT}, found {short(values.get('format'))}")
     known = {item.name for item in fields(ModelCard)} - {"folder"}
     wrong = [f"missing key {key!r}" for key in sorted(known - set(values))]
-    wrong += [f"unknown key {key!r}" for key in values if key not in known]
+    wrong += [f"unknown key {short(key)}" for key in values if key not in known]
     if wrong:
         raise ValueError("; ".join(wrong))
-    for key in ("name", "architecture", "weights", "sha256"):
-        if not isinstance(values[key], str):
-            raise ValueError(f"{key}: expected text, found {values[key]!r}")
+    for key, pattern, what in _TEXTS:
+        if not isinstance(values[key], str) or not re.fullmatch(pattern, values[key]):
+            raise ValueError(f"{key}: expected {what}, found {short(values[key])}")
+    labels = tuple(values["labels"])
+    if not all(isinstance(label, str) and label.isprintable() for label in labels):
+        raise ValueError(f"labels: expected names, found {short(labels)}")
     if not isinstance(values["config"], dict):
-        raise ValueError(f"config: expected a mapping, found {values['config']!r}")
+        raise ValueError(f"config: expected a mapping, found {short(values['config'])}")
     temperature = float(values["temperature"])
-    if not temperature > 0:
+    if not 0 < temperature < math.inf:
         raise ValueError(f"temperature: expected a number above 0, found {temperature}")
     return ModelCard(
         **values
         | {
-            "labels": tuple(values["labels"]),
+            "labels": labels,
             "input": from_dict(InputSpec, values["input"], "input"),
             "template_xy": tuple((float(x), float(y)) for x, y in values["template_xy"]),
             "temperature": temperature,

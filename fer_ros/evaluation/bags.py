@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import apsw
 import numpy as np
-import yaml
 from backports.zstd import ZstdError
 from numpy.typing import NDArray
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.serde import SerdeError
 
+from fer_ros.config import parse_yaml
 from fer_ros.decode import ConversionError, decompress, to_rgb
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.messages import COMPRESSED, IMAGE, from_bytes, header_stamp_ns
@@ -39,6 +39,8 @@ _READ_ERRORS = (
     OSError,
     EOFError,
     RuntimeError,  # lz4
+    MemoryError,  # a length that was damaged; of the same kind is
+    OverflowError,
     AssertionError,
     AttributeError,
     *_BYTES_ERRORS,
@@ -234,15 +236,15 @@ class _Late:
 def expected_images(path: Path, topic: str | None) -> int:
     """How many images a recording promises, without opening it; 0 when it does not say."""
     try:
-        text = (path / "metadata.yaml").read_text(encoding="utf-8")
-        rows = yaml.safe_load(text)["rosbag2_bagfile_information"]["topics_with_message_count"]
+        content = (path / "metadata.yaml").read_bytes()
+        rows = parse_yaml(content)["rosbag2_bagfile_information"]["topics_with_message_count"]
         return sum(
             int(row["message_count"])
             for row in rows
             if topic == (each := row["topic_metadata"])["name"]
             or (topic is None and each["type"] in (IMAGE, COMPRESSED))
         )
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0
 
 

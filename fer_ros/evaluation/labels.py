@@ -8,12 +8,13 @@ import csv
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from fer_ros.config import parse_yaml
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.bags import Bag
 from fer_ros.evaluation.messages import DETECTIONS, EXPRESSION, STRING, stamp_ns
@@ -23,6 +24,7 @@ LARGEST = "largest"
 _STAMPS_FROM_S = 1e8  # larger times are stamps, counted from 1970
 _AT_S = 0.01  # a label of one image holds for images so near
 _MIN_OVERLAP = 0.3
+_LARGEST = 1e12  # number in a label: seconds have hundredths up to here
 _KEYS = ("start_s", "end_s", "stamp_s", "emotion", "face", "x", "y", "bag")
 
 
@@ -72,9 +74,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _yaml_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise LabelError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        rows = parse_yaml(path.read_bytes()) or []
+    except ValueError as error:
+        raise LabelError(f"{path}: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise LabelError(f"{path}: expected a list of labels, each with keys such as start_s")
     for number, row in enumerate(rows, 1):
@@ -85,7 +87,11 @@ def _label(row: dict[str, Any], where: str) -> Label:
     given = {str(key).strip(): value for key, value in row.items() if value not in (None, "")}
     unknown = sorted(set(given) - set(_KEYS))
     if unknown:
-        raise LabelError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(_KEYS)}")
+        raise LabelError(f"{where}: unknown key {short(unknown[0])}; known: {', '.join(_KEYS)}")
+    for key, value in given.items():
+        if not isinstance(value, str | int | float) or _is_huge(value):
+            what = type(value).__name__
+            raise LabelError(f"{where}: {key}: expected a number or a word, found a {what}")
     if "emotion" not in given:
         raise LabelError(f"{where}: no emotion; expected one of {', '.join(EMOTIONS)}")
     try:
@@ -116,10 +122,17 @@ def _number(given: dict[str, Any], key: str, where: str) -> float:
     except KeyError:
         raise LabelError(f"{where}: {key} is missing") from None
     except (TypeError, ValueError):
-        raise LabelError(f"{where}: {key}: expected a number, found {given[key]!r}") from None
-    if not np.isfinite(value):
-        raise LabelError(f"{where}: {key}: expected a finite number, found {value}")
+        raise LabelError(f"{where}: {key}: expected a number, found {short(given[key])}") from None
+    if not abs(value) <= _LARGEST:
+        raise LabelError(
+            f"{where}: {key}: expected a finite number up to {_LARGEST:g}, found {value:g}"
+        )
     return value
+
+
+def _is_huge(value: Any) -> bool:
+    """An integer that may have too many digits to be shown."""
+    return isinstance(value, int) and abs(value) > _LARGEST
 
 
 def topic_labels(bag: Bag, topic: str) -> list[Label]:

@@ -20,7 +20,16 @@ from rosbags.rosbag2.storage_mcap import McapReader
 
 Message = tuple[Connection, int, bytes]
 
-_TEAR_ERRORS = (ReaderError, ZstdError, EOFError, RuntimeError, ValueError, TypeError)
+_TEAR_ERRORS = (
+    ReaderError,
+    ZstdError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    MemoryError,  # a length that was damaged; of the same kind is
+    OverflowError,
+)
 
 
 class TornMcap(McapReader):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any
 
 import torch
@@ -55,37 +56,49 @@ def load_model(path: Path | str) -> FaceNetwork:
     template, the sha256 or the weights are not what this package expects.
     """
     card = read_card(find_model(str(path)))
-    _check_conventions(card)
+    check_conventions(card)
     card.verify()
-    where = card.weights_path
     try:
         core = build_model(card.architecture, **card.config)
     except ValueError as error:
         raise ModelError(f"{card.folder}: {error}") from None
-    try:
-        state = load_file(where)
-    except SafetensorError as error:
-        raise ModelError(f"{where}: not a safetensors file: {error}") from None
-    difference = first_difference(core.state_dict(), state)
-    if difference:
-        raise ModelError(f"{where}: not the weights of {card.architecture}: {difference}")
-    core.load_state_dict(state)
+    core.load_state_dict(read_state(card.weights_path, core.state_dict(), card.architecture))
     return FaceNetwork(core, card.input, card.temperature).eval()
 
 
+def read_state(path: Path, expected: Mapping[str, Tensor], owner: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which must be those that ``owner`` expects.
+
+    Raises ModelError, one line that says what differs.
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError, AttributeError) as error:
+        # AttributeError: a type that this PyTorch does not have
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path}: not a safetensors file: {reason}") from None
+    difference = first_difference(expected, state)
+    if difference:
+        raise ModelError(f"{path}: not the weights of {owner}: {difference}")
+    return state
+
+
 def first_difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """The first name or shape that differs, in words; "" when the states fit."""
+    """The first name, shape or kind of number that differs, in words; "" when the states fit."""
     for name, value in expected.items():
         if name not in found:
             return f"{name} is missing"
         if found[name].shape != value.shape:
             shapes = [tuple(each.shape) for each in (value, found[name])]
             return f"{name} has shape {shapes[1]}, expected {shapes[0]}"
+        if found[name].is_floating_point() != value.is_floating_point():
+            return f"{name} is of {found[name].dtype}, expected {value.dtype}"
     extra = [name for name in found if name not in expected]
-    return f"{extra[0]} is unknown" if extra else ""
+    return f"{' '.join(extra[0].split())} is unknown" if extra else ""
 
 
-def _check_conventions(card: ModelCard) -> None:
+def check_conventions(card: ModelCard) -> None:
+    """Raises ModelError when the labels or the crop template of a card are not ours."""
     where = card.folder
     if card.labels != EMOTIONS:
         raise ModelError(
@@ -94,6 +107,6 @@ def _check_conventions(card: ModelCard) -> None:
     template = torch.tensor(card.template_xy)
     if template.shape != TEMPLATE_XY.shape or not torch.equal(template, torch.tensor(TEMPLATE_XY)):
         raise ModelError(
-            f"{where}: faces were aligned to another template, {card.template_xy}; "
+            f"{where}: faces were aligned to another template, {short(card.template_xy)}; "
             f"expected {TEMPLATE_XY.tolist()}"
         )

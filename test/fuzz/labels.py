@@ -1,0 +1,101 @@
+"""Files of labels, and the faces that they mean."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fer_ros.evaluation.labels import Label, LabelError, Labeller, read_labels
+from fer_ros.labels import EMOTIONS
+from fuzz import only
+from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
+
+_KEYS = ("start_s", "end_s", "stamp_s", "emotion", "face", "x", "y", "bag")
+_WORDS = st.one_of(
+    st.sampled_from([*EMOTIONS, "happy", "", "0", "1.5", "-1", "nan", "1e999", " 2 ", '"', "a\nb"]),
+    st.text(max_size=6),
+)
+_ROWS = st.lists(
+    st.dictionaries(st.sampled_from(_KEYS) | st.text(max_size=4), _WORDS | ANYTHING, max_size=6),
+    max_size=3,
+)
+
+
+@st.composite
+def csv_files(draw: st.DrawFn) -> bytes:
+    """Lines of values below a line of keys; some have more values than keys, or fewer."""
+    lines = [draw(st.lists(st.sampled_from(_KEYS) | _WORDS, max_size=6))]
+    lines += draw(st.lists(st.lists(_WORDS, max_size=7), max_size=4))
+    text = "\n".join(",".join(line) for line in lines)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _read(content: bytes, name: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(content)
+        with only(LabelError):
+            for label in read_labels(path):
+                assert np.isfinite([label.start_s, label.end_s]).all()
+                assert label.start_s < label.end_s
+                assert 0 <= label.emotion < len(EMOTIONS)
+
+
+@given(csv_files() | st.binary(max_size=60))
+@example(b"")
+@example(b"start_s,end_s,emotion\n0,1,happy\n")
+@example(b"start_s,end_s,emotion\n0,1e999,happy\n")
+@example(b'start_s,emotion\n0,"' + b"x" * 200_000)
+@example(b"stamp_s,emotion\n1e300,happy\n")
+@example(b"stamp_s,emotion\n\x00,happy\n")
+def label_csv(content: bytes) -> None:
+    """Labels with finite times, or the line of the file that is wrong."""
+    _read(content, "labels.csv")
+
+
+@given(yaml_files(_ROWS))
+@example(b"")
+@example(yaml.safe_dump([{"stamp_s": 10**400, "emotion": "happy"}]).encode())
+@example(BAD_YAML[2])
+@example(BAD_YAML[3])
+@example(BAD_YAML[4])
+def label_yaml(content: bytes) -> None:
+    """Labels with finite times, or the number of the label that is wrong."""
+    _read(content, "labels.yaml")
+
+
+_NUMBERS = st.floats(-1e6, 1e6)
+_BOXES = st.tuples(_NUMBERS, _NUMBERS, _NUMBERS, _NUMBERS)
+_LABELS = st.builds(
+    lambda start_s, lasts_s, *rest: Label(start_s, start_s + lasts_s, *rest),
+    st.floats(0, 10),
+    st.floats(0.1, 5),
+    st.integers(0, len(EMOTIONS) - 1),
+    st.sampled_from(["largest", "f00001", "f00002", "1,2"]),
+    st.none() | _BOXES | st.tuples(_NUMBERS, _NUMBERS).map(lambda point: (*point, *point)),
+)
+
+
+@given(
+    st.lists(_LABELS, max_size=4),
+    st.lists(
+        arrays(np.float32, st.tuples(st.integers(0, 3), st.just(4)), elements=st.floats(width=32)),
+        max_size=4,
+    ),
+)
+@example([], [np.zeros((0, 4), np.float32)])
+def labelled_faces(labels: list[Label], frames: list[Any]) -> None:
+    """No face has two labels, whatever the boxes are."""
+    labeller = Labeller(labels)
+    for number, boxes_xyxy in enumerate(frames):
+        ids = [f"f{face:05d}" for face in range(len(boxes_xyxy))]
+        with np.errstate(all="ignore"):
+            found = [face for _, face in labeller.at(float(number), ids, boxes_xyxy)]
+        named = [face for face in found if face is not None]
+        assert len(named) == len(set(named))
+        assert all(0 <= face < len(ids) for face in named)
