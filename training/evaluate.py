@@ -1,136 +1,276 @@
-"""``python -m training.evaluate MODEL DATA``: the figures of a model folder, in it.
+"""``python -m training.evaluate``: how good a model is, in figures with intervals.
 
-Writes ``metrics.json`` and ``CARD.md``. Runs what the robot runs, uint8 crops through
-``FaceNetwork.predict``, on the test splits of DATA (packs of ``training.prepare``): FER+ by every
-protocol of ``training.votes`` and without the pictures that stand in its train split too
-(``ferplus-new``), and the landmarks of the photographs against the teacher's.
+``--model MODEL --data DATA``: on labelled faces. DATA is a pack, or a source that
+``training.sources`` knows, whose faces are found and cut by the rule of ``training.prepare``, with
+the same options (``--split test``, ``--tight`` ...). Votes of FER+ are scored by the protocols of
+``training.votes``, all of them or those that ``--protocol`` names; single labels as ``labels``.
+``--json`` writes all figures, ``--html`` one page that needs nothing beside it.
+
+``--model MODEL --card DATA``: all figures of a model that is shipped. DATA is the folder of packs
+that the model was made from; the model's folder gets ``metrics.json``, ``CARD.md`` and the card's
+pictures. Beside FER+ by every protocol there is ``ferplus-new``, without the pictures that stand in
+its train split too, and the error of the landmarks against the teacher's, in upright photographs
+and in the same ones rotated by 20 degrees to either side.
+
+Every name comes a second time with ``-flip``: the mean of a picture and its mirror image. The
+network runs as on the robot, ``fer_ros.classify`` on uint8 crops.
 """
 
 import argparse
 import json
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassCalibrationError,
-    MulticlassConfusionMatrix,
-    MulticlassF1Score,
-    MulticlassRecall,
-)
 from tqdm import tqdm
 
-from fer_ros.labels import EMOTIONS
-from fer_ros.model.checkpoint import load_model
-from fer_ros.model.network import FaceNetwork
+from fer_ros.classify import Classifier
+from fer_ros.config import ClassifierConfig
+from fer_ros.evaluation import pictures
 from fer_ros.types import CROP_SIZE_PX
-from fer_ros.weights import find_model, read_card
+from fer_ros.weights import ModelCard
+from training.augment import move_points, view
 from training.card import card_text
 from training.data import Faces, load_faces, seen_elsewhere
+from training.find import detector_for
 from training.landmarks import load, nme
-from training.packs import MARGIN_PX, Pack
-from training.votes import PROTOCOLS, by_protocol
+from training.packs import CARD, MARGIN_PX, PLAN, Pack
+from training.page import page
+from training.prepare import in_words, prepare
+from training.rows import Source
+from training.scores import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
+from training.sources import add_arguments, from_arguments
+from training.votes import PROTOCOLS
 
+ROTATION_DEG = 20.0
 _INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
+_AT_ONCE = 32
+
+Floats = NDArray[np.float32]
 
 
-@torch.inference_mode()
-def predict(network: FaceNetwork, canvases: Tensor, flip: bool) -> tuple[Tensor, Tensor]:
-    """Points (N, 68, 2) in crop pixels, probabilities (N, 8); ``flip``: mean with the mirrored."""
-    points, probabilities = [], []
-    crops = canvases[:, _INSIDE, _INSIDE, None].expand(-1, -1, -1, 3)
-    for part in tqdm(crops.split(32), desc="flipped" if flip else "plain"):
-        seen = network.predict(part)
-        points.append(seen[0])
-        probabilities.append(seen[1])
-        if flip:
-            probabilities[-1] = (seen[1] + network.predict(part.flip(2))[1]) / 2
-    return torch.cat(points), torch.cat(probabilities)
+def read(classifier: Classifier, crops: NDArray[np.uint8], what: str) -> tuple[Floats, Floats]:
+    """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of grey crops (N, 112, 112)."""
+    starts = range(0, max(1, len(crops)), _AT_ONCE)
+    parts = []
+    for start in tqdm(starts, desc=what):
+        grey = crops[start : start + _AT_ONCE, :, :, None]
+        parts.append(classifier.classify(np.repeat(grey, 3, axis=3)))
+    points, probabilities = zip(*parts, strict=True)
+    return np.concatenate(points), np.concatenate(probabilities)
 
 
-def metrics() -> MetricCollection:
-    """What is measured of probabilities (N, 8) and labels (N,)."""
-    classes = len(EMOTIONS)
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(classes, average="micro"),
-            "mean_recall": MulticlassRecall(classes, average="macro"),
-            "macro_f1": MulticlassF1Score(classes, average="macro"),
-            "ece": MulticlassCalibrationError(classes, n_bins=15),
-            "recall": MulticlassRecall(classes, average="none"),
-            "confusion": MulticlassConfusionMatrix(classes),
-        },
-        compute_groups=False,
-    )
+def read_twice(classifier: Classifier, canvases: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Probabilities (N, 8) of canvases (N, 144, 144): plain, and ``-flip`` with the mirrored."""
+    crops = canvases[:, _INSIDE, _INSIDE]
+    plain = read(classifier, crops, "plain")[1]
+    mirrored = read(classifier, crops[:, :, ::-1], "mirrored")[1]
+    return {"": plain, "-flip": (plain + mirrored) * np.float32(0.5)}
 
 
-def scores(probabilities: Tensor, faces: Faces, keep: NDArray[np.bool_]) -> dict[str, Any]:
-    """The figures of the rows ``keep`` (N,); rows of the confusion are labels."""
-    chosen = torch.from_numpy(keep)
-    seen, labels, votes = probabilities[chosen], faces.labels[chosen], faces.targets[chosen]
-    found = metrics()(seen, labels)
-    recall, confusion = found.pop("recall"), found.pop("confusion")
-    cross_entropy = -(votes * seen.clamp_min(1e-9).log()).sum(dim=1).mean()
-    return {
-        "pictures": len(labels),
-        **{name: _round(value) for name, value in found.items()},
-        "cross_entropy_to_votes": _round(cross_entropy),
-        "recall": {name: _round(value) for name, value in zip(EMOTIONS, recall, strict=True)},
-        "confusion": confusion.tolist(),
-    }
+def score(
+    classifier: Classifier, faces: Faces, counted: dict[str, NDArray[np.bool_]], voted: bool
+) -> dict[str, Any]:
+    """Figures by name, plain and with ``-flip``; ``counted``: which rows (N,) each name takes.
 
-
-def landmark_scores(network: FaceNetwork, pack: Path) -> dict[str, Any]:
-    """Median and 95th percentile of the error over the distance of the outer eye corners."""
-    canvases, taught = load([pack])
-    points, _ = predict(network, canvases, flip=False)
-    errors = nme((points + 0.5) / CROP_SIZE_PX, taught)
-    return {
-        "pictures": len(taught),
-        "median_nme": _round(errors.median()),
-        "p95_nme": _round(errors.quantile(0.95)),
-    }
-
-
-def evaluate(network: FaceNetwork, data: Path) -> dict[str, Any]:
-    """All figures of a network; ``data`` holds the packs."""
-    test = data / "ferplus_test"
-    faces, votes = load_faces(test), Pack.open(test).column("votes").astype(np.int64)
-    counted = {name: by_protocol(name, votes)[0] for name in PROTOCOLS}
-    counted["ferplus-new"] = ~seen_elsewhere(test, data / "ferplus_train")
-    results: dict[str, Any] = {}
-    for flip in (False, True):
-        _, probabilities = predict(network, faces.canvases, flip)
+    ``voted``: the targets of the faces are votes.
+    """
+    results = {}
+    for flip, probabilities in read_twice(classifier, faces.canvases.numpy()).items():
         for name, keep in counted.items():
-            results[f"{name}-flip" if flip else name] = scores(probabilities, faces, keep)
-    results["landmarks-lfwx"] = landmark_scores(network, data / "lfwx_test")
+            targets = faces.targets.numpy()[keep] if voted else None
+            labels = faces.labels.numpy()[keep]
+            results[f"{name}{flip}"] = scores(probabilities[keep], labels, targets)
     return results
 
 
-def _round(value: Tensor) -> float:
-    return round(float(value), 4)
+def check(labels: str, protocols: list[str], where: Path) -> None:
+    """ValueError, one line, when data with such ``labels`` cannot be scored by the protocols."""
+    if not labels:
+        raise ValueError(f"{where}: expected votes or labels, found faces without any")
+    if protocols and labels != "votes":
+        raise ValueError(
+            f"{where}: --protocol {protocols[0]} counts votes, found single labels: leave it away"
+        )
+
+
+def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict[str, Any]:
+    """The figures on one pack; no ``protocols``: all that fit.
+
+    ValueError, one line, when the pack has no labels, or no votes for the protocols.
+    """
+    pack = Pack.open(folder)
+    check(pack.card.labels, protocols, folder)
+    faces, voted = load_faces(folder), pack.card.labels == "votes"
+    counted: dict[str, NDArray[np.bool_]] = {"labels": np.ones(len(pack), np.bool_)}
+    if voted:
+        votes = pack.column("votes").astype(np.int64)
+        counted = {name: PROTOCOLS[name](votes) for name in protocols or PROTOCOLS}
+    missing = {name: len(pack.column(name)) for name in ("undecodable", "faceless")}
+    return {
+        **_about(classifier.card),
+        "data": {"name": str(pack), "faces": len(pack), **missing},
+        **score(classifier, faces, counted, voted),
+    }
+
+
+def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
+    """All figures of the card; ``packs`` is a folder with FER+ and the photographs."""
+    test, photographs = packs / "ferplus_test", packs / "lfwx_test"
+    votes = Pack.open(test).column("votes").astype(np.int64)
+    counted = {name: keep(votes) for name, keep in PROTOCOLS.items()}
+    counted["ferplus-new"] = ~seen_elsewhere(test, packs / "ferplus_train")
+    return {
+        **_about(classifier.card),
+        **score(classifier, load_faces(test), counted, voted=True),
+        "landmarks-lfwx": landmark_scores(classifier, photographs),
+        "landmarks-lfwx-rotated": landmark_scores(classifier, photographs, ROTATION_DEG),
+    }
+
+
+def rotated(canvases: Tensor, points: Tensor, degrees: float) -> tuple[NDArray[np.uint8], Tensor]:
+    """Crops (N, 112, 112) of canvases (N, 144, 144), turned, and where their points are then.
+
+    ``points`` (N, 68, 2) are fractions of the crop, before and after.
+    """
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    maps = torch.tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]]).repeat(len(canvases), 1, 1)
+    crops = view(canvases, maps)[:, 0].mul(255).round().byte().numpy()
+    return crops, move_points(points, maps, torch.zeros(len(canvases), dtype=torch.bool))
+
+
+def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) -> dict[str, Any]:
+    """Median and 95th percentile of the error over the distance of the outer eye corners.
+
+    Against the teacher's points, in photographs rotated to either side by so many degrees. None
+    when the network has no landmarks.
+    """
+    canvases, taught = load([folder])
+    errors = []
+    for angle in sorted({degrees, -degrees}):
+        crops, expected = rotated(canvases, taught, angle)
+        points, _ = read(classifier, crops, f"landmarks at {angle:g} degrees")
+        errors.append(nme((torch.from_numpy(points) + 0.5) / CROP_SIZE_PX, expected))
+    median, p95 = np.percentile(torch.cat(errors).double(), (50, 95)).round(4).tolist()
+    known = not math.isnan(median)
+    return {
+        "pictures": len(taught),
+        "rotation_deg": degrees,
+        "median_nme": median if known else None,
+        "p95_nme": p95 if known else None,
+    }
+
+
+def write_card(card: ModelCard, results: dict[str, Any]) -> None:
+    """``metrics.json``, ``CARD.md`` and its pictures, in the folder of the model."""
+    _write_json(card.folder / "metrics.json", results)
+    (card.folder / "CARD.md").write_text(card_text(card, results), encoding="utf-8")
+    found = results["ferplus-3573"]
+    confusion, bins = np.array(found["confusion"]), np.array(found["bins"])
+    (card.folder / "confusion.png").write_bytes(pictures.confusion(confusion))
+    (card.folder / "calibration.png").write_bytes(pictures.calibration(bins))
+
+
+def _about(card: ModelCard) -> dict[str, Any]:
+    return {
+        "model": {"name": card.name, "sha256": card.sha256},
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED},
+    }
+
+
+def _write_json(path: Path, results: dict[str, Any]) -> None:
+    text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def evaluate_source(
+    classifier: Classifier, source: Source, protocols: list[str], where: Path
+) -> dict[str, Any]:
+    """The figures on pictures at ``where`` that are prepared for this once."""
+    check(source.labels, protocols, where)
+    with TemporaryDirectory() as folder:
+        pack = Path(folder) / where.resolve().stem
+        found = prepare(source, pack, detector_for(source.tight))
+        print(f"{where}: {in_words(found)}")
+        return evaluate(classifier, pack, protocols)
+
+
+def on_data(arguments: argparse.Namespace, options: list[str]) -> dict[str, Any]:
+    """What ``--data`` asks for; ``options`` are those of a source."""
+    classifier = Classifier(ClassifierConfig(model=arguments.model))
+    data = arguments.data
+    if not options and any((data / name).is_file() for name in (CARD, PLAN)):
+        return evaluate(classifier, data, arguments.protocol)
+    parser = argparse.ArgumentParser(usage="--data SOURCE with the options of training.prepare")
+    add_arguments(parser)
+    source = from_arguments(parser.parse_args([str(data), *options]))
+    return evaluate_source(classifier, source, arguments.protocol, data)
+
+
+def lines(results: dict[str, Any]) -> Iterator[str]:
+    """What the command line says: the figures of each name, in words."""
+    for name, found in results.items():
+        if "accuracy" in found:
+            cells = zip(SCORE_HEAD, score_cells(found), strict=True)
+            yield f"{name}: {', '.join(f'{title} {cell}' for title, cell in cells)}"
+        elif "median_nme" in found:
+            yield f"{name}: {', '.join(f'{key} {value}' for key, value in found.items())}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n\n")[0],
+        epilog="The options of training.prepare, such as --split test, say more about a source.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--model", required=True, help="name or folder of a model")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="a pack, or a source that training.sources knows")
+    what.add_argument(
+        "--card", type=Path, metavar="PACKS", help="folder of packs: fills the model's folder"
+    )
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        choices=PROTOCOLS,
+        default=[],
+        help="which faces with votes count; may be given again; usual: all protocols",
+    )
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--html", type=Path, help="file for a page with pictures")
+    return parser
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("model", help="name or folder of a model")
-    parser.add_argument("data", type=Path)
-    arguments = parser.parse_args()
-    folder = find_model(arguments.model)
-    results = evaluate(load_model(folder), arguments.data)
-    text = json.dumps(results, indent=1)
-    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "CARD.md").write_text(card_text(read_card(folder), results), encoding="utf-8")
-    for name, figures in results.items():
-        print(
-            name, {key: value for key, value in figures.items() if isinstance(value, (int, float))}
-        )
+    parser = _parser()
+    arguments, options = parser.parse_known_args()
+    files = [path for path in (arguments.json, arguments.html) if path]
+    if arguments.card and (files or arguments.protocol or options):
+        parser.error("--card has its own files and protocols: nothing but --model goes with it")
+    try:
+        for path in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if arguments.card:
+            classifier = Classifier(ClassifierConfig(model=arguments.model))
+            results = evaluate_packs(classifier, arguments.card)
+            write_card(classifier.card, results)
+        else:
+            results = on_data(arguments, options)
+        if arguments.json:
+            _write_json(arguments.json, results)
+        if arguments.html:
+            arguments.html.write_text(page(results), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluate: {error}")
+    print(*lines(results), sep="\n")
 
 
 if __name__ == "__main__":

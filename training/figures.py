@@ -1,5 +1,7 @@
 """Pictures of a run, as in the thesis (figures 2, 4, 7 and 8)."""
 
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from fer_ros.evaluation import pictures
 from fer_ros.labels import EMOTIONS
 
 mpl.use("Agg")
@@ -45,21 +48,28 @@ def draw_classes(counts: dict[str, NDArray[np.int64]], path: Path) -> None:
     figure.savefig(path)
 
 
-def draw_confusion(confusion: NDArray[np.int64], path: Path) -> None:
-    """Shares of each true emotion (rows) by what was seen (columns); counts (8, 8) beside them."""
-    shares = confusion / confusion.sum(axis=1, keepdims=True).clip(1)
-    figure = Figure(figsize=(7, 6), layout="constrained")
+def draw_confusion(counts: NDArray[np.int64], path: Path) -> None:
+    """True emotions in rows, what was seen in columns; shares of the row, with counts (8, 8)."""
+    path.write_bytes(pictures.confusion(counts))
+
+
+def recall_png(
+    recall: Mapping[str, float | None], intervals: Mapping[str, Sequence[float]]
+) -> bytes:
+    """Recall of each emotion with its interval, as a PNG; emotions without one stay empty."""
+    figure = Figure(figsize=(5.4, 5.4), layout="constrained")
     axes = figure.subplots()
-    shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shown, label="share of the row")
-    for (row, column), share in np.ndenumerate(shares):
-        text = f"{share:.0%}\n{confusion[row, column]}"
-        colour = "white" if share > 0.5 else "black"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
-    axes.set_xticks(range(len(EMOTIONS)), EMOTIONS, rotation=45, ha="right")
-    axes.set_yticks(range(len(EMOTIONS)), EMOTIONS)
-    axes.set(xlabel="seen", ylabel="true")
-    figure.savefig(path)
+    for place, (name, share) in enumerate(recall.items()):
+        if share is not None:
+            axes.plot([place, place], intervals[name], color="black", linewidth=1)
+            axes.bar(place, share, color=pictures.COLOURS[name])
+    axes.set_xticks(range(len(recall)), [*recall], rotation=45, ha="right")
+    axes.set(ylabel="recall", ylim=(0, 1))
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110)
+    return buffer.getvalue()
 
 
 def draw_pretraining(rows: list[dict[str, Any]], path: Path) -> None:
