@@ -34,7 +34,9 @@ class DetectorError(ValueError):
 
 
 class FaceDetector(Protocol):
-    """Finds the faces of one image."""
+    """Finds the faces of one image; ``config`` may change between two of them."""
+
+    config: DetectorConfig
 
     def detect(self, image_rgb: NDArray[np.uint8]) -> FaceBoxes:
         """Faces best score first; boxes inside the frame, in pixels of ``image_rgb`` (H, W, 3)."""
@@ -53,12 +55,8 @@ class CenterFace:
     """Detects at a reduced size on the CPU and answers in pixels of the frame."""
 
     def __init__(self, config: DetectorConfig, threads: int = 0) -> None:
-        self._config = config
-        model = _with_free_sides(_model_file(config.model_path))
-        try:
-            self._session = OnnxSession(model.SerializeToString(), threads)
-        except RuntimeError as error:
-            raise DetectorError(f"detector model {config.model_path}: {error}") from None
+        self.config = config
+        self._session = open_centerface(config.model_path, threads)
 
     def detect(self, image_rgb: NDArray[np.uint8]) -> FaceBoxes:
         """Faces best score first; boxes are clipped to the frame, points are not.
@@ -66,10 +64,10 @@ class CenterFace:
         Raises RuntimeError, one line, when the network cannot be computed, as without memory.
         """
         height, width = image_rgb.shape[:2]
-        small = _reduce(image_rgb, self._config.long_side_px)
+        small = _reduce(image_rgb, self.config.long_side_px)
         maps = self._compute(_to_input(small))
         heat, log_sizes, offsets, relative = (each[0] for each in maps)
-        scores, boxes, points = _decode(heat, log_sizes, offsets, relative, self._config.min_score)
+        scores, boxes, points = _decode(heat, log_sizes, offsets, relative, self.config.min_score)
         grow = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
         boxes *= np.tile(grow, 2)
         points = points * grow - 0.5  # the network counts from the edge, points name pixel centres
@@ -89,9 +87,21 @@ class CenterFace:
         inside = np.flatnonzero((sizes > 0).all(axis=1))  # the padding may hold a centre
         corner_and_size = np.concatenate([boxes[:, :2], sizes], axis=1)[inside]
         kept = cv2.dnn.NMSBoxes(
-            corner_and_size.tolist(), scores[inside].tolist(), 0.0, self._config.max_overlap
+            corner_and_size.tolist(), scores[inside].tolist(), 0.0, self.config.max_overlap
         )
-        return inside[np.array(kept, np.intp).reshape(-1)[: self._config.max_faces]]
+        return inside[np.array(kept, np.intp).reshape(-1)[: self.config.max_faces]]
+
+
+def open_centerface(model_path: str = "", threads: int = 0) -> OnnxSession:
+    """The bare network: pictures (1, 3, h, w), sides multiples of 32, to its four maps.
+
+    An empty path is the published file. Raises DetectorError.
+    """
+    path = _model_file(model_path)
+    try:
+        return OnnxSession(_with_free_sides(path).SerializeToString(), threads)
+    except RuntimeError as error:
+        raise DetectorError(f"detector model {path}: {error}") from None
 
 
 def _model_file(model_path: str) -> Path:

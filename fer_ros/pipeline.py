@@ -1,22 +1,19 @@
 """The whole road: one frame in, the emotion of every face out."""
 
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros import classify
 from fer_ros.align import align, to_frame
-from fer_ros.config import PipelineConfig
+from fer_ros.config import PipelineConfig, QualityConfig
 from fer_ros.detect import FaceDetector, make_detector
 from fer_ros.labels import EMOTIONS
 from fer_ros.quality import why_unusable
 from fer_ros.smooth import Smoother
 from fer_ros.track import Tracker
 from fer_ros.types import AlignedFaces, FaceEmotion, Frame, FrameEmotions, TrackedFace
-
-if TYPE_CHECKING:
-    from fer_ros.classify import Classifier
 
 
 class EmotionPipeline:
@@ -30,18 +27,20 @@ class EmotionPipeline:
         self,
         config: PipelineConfig = PipelineConfig(),  # noqa: B008  (it is frozen)
         detector: FaceDetector | None = None,
-        classifier: "Classifier | None" = None,
+        classifier: classify.Classifier | None = None,
     ) -> None:
-        if classifier is None:
-            # brings torch: not for those who pass their own
-            from fer_ros.classify import Classifier
-
-            classifier = Classifier(config.classifier)
         self.config = config
-        self.classifier = classifier
+        self.classifier = classifier or classify.Classifier(config.classifier)
         self._detector = detector or make_detector(config.detector, config.classifier.threads)
         self._tracker = Tracker(config.tracker)
         self._smoother = Smoother(config.smoother)
+
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Goes on with other thresholds: faces keep their ids and emotions, models stay."""
+        self.config = config
+        self._detector.config = config.detector
+        self._tracker.config = config.tracker
+        self._smoother.config = config.smoother
 
     def reset(self) -> None:
         """Forgets all faces: the next frame is of another place or time."""
@@ -64,7 +63,7 @@ class EmotionPipeline:
         points_xy, probabilities = self._classify(aligned)
         clock.lap("classify")
         faces = [
-            self._read(face, points, raw, frame.stamp_s)
+            read_face(face, points, raw, frame.stamp_s, self.config.quality, self._smoother)
             for face, points, raw in zip(tracked, points_xy, probabilities, strict=True)
         ]
         self._smoother.forget_older(frame.stamp_s)
@@ -78,28 +77,35 @@ class EmotionPipeline:
         crop_points_xy, probabilities = self.classifier.classify(aligned.crops_rgb)
         return to_frame(crop_points_xy, aligned.frame_to_crop), probabilities
 
-    def _read(
-        self,
-        face: TrackedFace,
-        points_xy: NDArray[np.float32],
-        raw: NDArray[np.float32],
-        stamp_s: float,
-    ) -> FaceEmotion:
-        smoothed, emotion = raw, None
-        why = why_unusable(face, points_xy, self.config.quality)
-        if not why:
-            smoothed, emotion = self._smoother.update(face.id, stamp_s, raw)
-        return FaceEmotion(
-            id=face.id,
-            box_xyxy=face.box_xyxy,
-            score=face.score,
-            points_xy=points_xy,
-            probabilities=smoothed,
-            raw_probabilities=raw,
-            emotion=emotion,
-            usable=not why,
-            why=why,
-        )
+
+def read_face(
+    face: TrackedFace,
+    points_xy: NDArray[np.float32],
+    raw: NDArray[np.float32],
+    stamp_s: float,
+    quality: QualityConfig,
+    smoother: Smoother,
+) -> FaceEmotion:
+    """What the network said of a face, if the face can be read, smoothed.
+
+    ``points_xy`` (68, 2) in frame pixels, ``raw`` probabilities (8,). A face that cannot be read
+    leaves the smoother as it was.
+    """
+    smoothed, emotion = raw, None
+    why = why_unusable(face, points_xy, quality)
+    if not why:
+        smoothed, emotion = smoother.update(face.id, stamp_s, raw)
+    return FaceEmotion(
+        id=face.id,
+        box_xyxy=face.box_xyxy,
+        score=face.score,
+        points_xy=points_xy,
+        probabilities=smoothed,
+        raw_probabilities=raw,
+        emotion=emotion,
+        usable=not why,
+        why=why,
+    )
 
 
 class _Clock:

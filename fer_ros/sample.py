@@ -19,6 +19,8 @@ FPS = 15.0
 COUNT = 150
 
 _SCENES_S = ((0.5, 4.5, False), (5.5, 9.5, True))  # begin, end, mirrored
+_HEAD_XYXY = (126, 20, 326, 220)
+_PER_ROW = 5  # heads of a crowd
 _FACE_XYXY = np.array([182, 58, 270, 178], np.float64)  # in the portrait
 
 
@@ -48,6 +50,25 @@ def sample_face(number: int) -> SampleFace | None:
     inside = box.clip(0, [*SIZE_WH, *SIZE_WH])
     share = np.prod(inside[2:] - inside[:2]) / np.prod(box[2:] - box[:2])
     return SampleFace(box.astype(np.float32), float(share))
+
+
+def sample_crowd(count: int, size_wh: tuple[int, int] = SIZE_WH) -> NDArray[np.uint8]:
+    """A frame (H, W, 3) that shows the portrait's head ``count`` times, up to 10, in two rows.
+
+    Raises MediaError as ``sample_frames`` does.
+    """
+    left, top, right, bottom = _HEAD_XYXY
+    width, height = size_wh
+    side = width // _PER_ROW
+    head_rgb = cv2.resize(
+        _portrait()[top:bottom, left:right], (side, side), interpolation=cv2.INTER_AREA
+    )
+    image_rgb = np.full((height, width, 3), 120, np.uint8)
+    for place in range(count):
+        row, column = divmod(place, _PER_ROW)
+        y, x = row * height // 2, column * side
+        image_rgb[y : y + side, x : x + side] = head_rgb
+    return image_rgb
 
 
 def _portrait() -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ import pytest
 from fer_ros.config import DetectorConfig
 from fer_ros.detect import make_detector
 from fer_ros.media import MediaError
-from fer_ros.sample import COUNT, FPS, SIZE_WH, sample_face, sample_frames
+from fer_ros.sample import COUNT, FPS, SIZE_WH, sample_crowd, sample_face, sample_frames
 
 EMPTY = (0, 7, 68, 75, 82, 143, 149)  # before, between and after the flights
 FLIGHTS = (range(8, 68), range(83, 143))
@@ -99,3 +99,11 @@ def test_a_detector_finds_the_face(frames, detector, number):
     areas = [np.prod(box[2:] - box[:2]) for box in (found, where.box_xyxy)]
     assert where.visible == 1
     assert common / (sum(areas) - common) > 0.6
+
+
+@pytest.mark.parametrize("size_wh", [(640, 480), (1280, 720)])
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 10])
+def test_a_crowd_has_as_many_faces_as_wanted(detector, size_wh, count):
+    image_rgb = sample_crowd(count, size_wh)
+    assert image_rgb.shape == (size_wh[1], size_wh[0], 3)
+    assert len(detector.detect(image_rgb)) == count

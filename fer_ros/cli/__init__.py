@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from fer_ros.cli import analyze, bags, doctor, models
+from fer_ros.cli import analyze, bags, bench, doctor, models
 from fer_ros.detect import DetectorError
 from fer_ros.fetch import FetchError
 from fer_ros.weights import ModelError
@@ -36,5 +36,6 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_parser(commands)
     models.add_parser(commands)
     bags.add_parsers(commands)
+    bench.add_parser(commands)
     doctor.add_parser(commands)
     return parser
