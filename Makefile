@@ -4,6 +4,8 @@
 #   make demo-bag                            a recording of them, evaluated
 #   make test [ARGS="-k track"]              the test suite
 #   make experiments DATA=packs/             the thesis's experiments as one table; ARGS="--epochs 1"
+#   make soak [MINUTES=30]                   does the node keep working? memory, leaks, latency
+#   make fuzz [CASES=10000]                  so many bad inputs at every door
 #   make lint                                style, types, spelling
 #   make clean, make distclean               products; products and .venv
 
@@ -11,6 +13,8 @@ PYTHON ?= python3
 CAMERA ?=
 ARGS ?=
 DATA ?=
+MINUTES ?= 30
+CASES ?= 10000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -30,7 +34,7 @@ DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
-.PHONY: all setup demo demo-bag experiments test lint clean distclean
+.PHONY: all setup demo demo-bag experiments test soak fuzz lint clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -53,6 +57,13 @@ experiments: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+soak: setup
+	$(BIN)/python -m fer_ros.ros.soak --minutes $(MINUTES) --out out/soak
+
+fuzz: setup
+	-$(PIP_INSTALL) -r requirements/fuzz.txt
+	PYTHONPATH=test $(BIN)/python -m fuzz --cases $(CASES)
 
 lint: setup
 	$(BIN)/ruff check

@@ -142,8 +142,8 @@ class Observer(Node):
         self.create_subscription(Detection2DArray, "emotion_node/emotions", self._hear, 10)
         self.create_timer(1 / FPS, self._show)
 
-    def publishers(self) -> int:
-        """How many the emotion node has."""
+    def count_topics(self) -> int:
+        """How many the emotion node publishes."""
         topics = self.get_publisher_names_and_types_by_node("emotion_node", "/")
         return len(topics)
 
@@ -220,7 +220,7 @@ def _sample(observer: Observer, pid: int, at_s: float) -> Sample:
         rss_mb=int(status["VmRSS"].split()[0]) / 1024,
         threads=int(status["Threads"]),
         files=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
-        publishers=observer.publishers(),
+        publishers=observer.count_topics(),
         faces=observer.faces,
         latency_p50_ms=float(middle),
         latency_p95_ms=float(high),
