@@ -106,7 +106,8 @@ def decompress(message: CompressedPicture) -> NDArray[np.uint8]:
     """The picture (H, W, 3), RGB. Raises ConversionError when OpenCV cannot read it.
 
     One that claims more than 2**26 pixels is refused before it takes memory; the environment
-    variable OPENCV_IO_MAX_IMAGE_PIXELS sets another limit.
+    variable OPENCV_IO_MAX_IMAGE_PIXELS sets another limit. (Whoever imports cv2 before fer_ros has
+    OpenCV's own, 2**30.)
     """
     data = np.frombuffer(message.data, np.uint8)
     # The orientation that some cameras note in JPEG does not belong to the image of ROS.
