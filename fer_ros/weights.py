@@ -25,8 +25,8 @@ CARD_FILE = "model.yaml"
 FORMAT = 1
 # The texts of a card: key, what it must match, in words.
 _TEXTS = (
-    ("name", r"[ -~]+", "text of one line"),
-    ("architecture", r"[ -~]+", "text of one line"),
+    ("name", r".+", "text of one line"),
+    ("architecture", r".+", "text of one line"),
     ("weights", r"[\w-][\w.-]*", "a file of the model's folder"),
     ("sha256", r"[0-9a-f]{64}", "64 hexadecimal digits"),
 )
@@ -177,8 +177,10 @@ def _card(values: Any, folder: Path) -> ModelCard:
     if wrong:
         raise ValueError("; ".join(wrong))
     for key, pattern, what in _TEXTS:
-        if not isinstance(values[key], str) or not re.fullmatch(pattern, values[key]):
-            raise ValueError(f"{key}: expected {what}, found {short(values[key])}")
+        value = values[key]
+        fits = isinstance(value, str) and value.isprintable() and re.fullmatch(pattern, value)
+        if not fits:
+            raise ValueError(f"{key}: expected {what}, found {short(value)}")
     labels = tuple(values["labels"])
     if not all(isinstance(label, str) and label.isprintable() for label in labels):
         raise ValueError(f"labels: expected names, found {short(labels)}")

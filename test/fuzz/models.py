@@ -59,6 +59,7 @@ def _card(**changes: Any) -> bytes:
 @given(yaml_files(cards()))
 @example(b"")
 @example(_card())
+@example(_card(name="größer"))
 @example(_card(temperature=10**400))
 @example(_card(temperature=float("inf")))
 @example(_card(labels=list(range(8))))
