@@ -76,13 +76,13 @@ def test_other_networks(tmp_path, architecture, config):
 
 def test_a_graph_that_differs_is_refused(monkeypatch):
     """As of an exporter with a bug: here it leaves the temperature out."""
-    trace = export._trace
+    made = export._predict_graph
 
     def without_temperature(network):
         warm = FaceNetwork(network.core, network.spec, temperature=9.0)
-        return trace(warm.eval())
+        return made(warm)
 
-    monkeypatch.setattr(export, "_trace", without_temperature)
+    monkeypatch.setattr(export, "_predict_graph", without_temperature)
     with pytest.raises(RuntimeError, match="its probabilities differ from PyTorch's"):
         export_onnx(read_card(find_model(SHIPPED)))
 

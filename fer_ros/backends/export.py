@@ -3,6 +3,7 @@
 import io
 import json
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -40,7 +41,7 @@ def export_onnx(card: ModelCard) -> bytes:
     Runtime finds other values than PyTorch.
     """
     network = load_model(card.folder)
-    model = onnx.load_model_from_string(_trace(network))
+    model = onnx.load_model_from_string(_predict_graph(network))
     said = {
         "name": card.name,
         "labels": json.dumps(card.labels),
@@ -53,21 +54,28 @@ def export_onnx(card: ModelCard) -> bytes:
     return graph
 
 
+def _predict_graph(network: FaceNetwork) -> bytes:
+    return trace(_Predict(network), torch.from_numpy(_noise(2)), INPUT, OUTPUTS)
+
+
 @torch.no_grad()
-def _trace(network: FaceNetwork) -> bytes:
-    crops = torch.from_numpy(_noise(2))
-    axes = {name: {0: "faces"} for name in (INPUT, *OUTPUTS)}
+def trace(module: nn.Module, batch: Tensor, name: str, outputs: Sequence[str]) -> bytes:
+    """The serialised graph of a module with one input, for batches of any size above 0.
+
+    Raises RuntimeError when it cannot be exported.
+    """
+    axes = {each: {0: "faces"} for each in (name, *outputs)}
     file = io.BytesIO()
     with warnings.catch_warnings():
         # It is told of every shape that becomes a constant, which is what is wanted of a fixed
         # crop, and that another exporter, one with more dependencies, is to come.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Predict(network).eval(),
-            (crops,),
+            module.eval(),
+            (batch,),
             file,  # type: ignore[arg-type]  # the tracer takes open files as well
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            input_names=[name],
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=_OPSET,
             dynamo=False,

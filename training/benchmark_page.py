@@ -1,0 +1,177 @@
+"""BENCHMARKS.md and its picture, from what ``training.benchmark`` measured."""
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from fer_ros.cli.bench import Cost, Start, frame_rows
+
+mpl.use("Agg")
+
+_PICTURE = "benchmarks.png"
+
+_HEAD = """\
+# Benchmarks
+```
+python -m training.benchmark --write
+```
+measured these figures, wrote this page and drew its picture, on {machine}, with {threads} of the \
+networks and a load average of {load:.1f} from other work. {versions}. What stands in one table \
+was measured in turn, over and over, so that ratios hold on a busy machine; milliseconds are those \
+of this one. `fer bench` gives the first two tables for the settings of a robot.
+
+## From image to emotion
+Milliseconds of a frame, median / 95th percentile, model `{model}`:
+"""
+
+_START = """
+## Start
+From starting Python to the first emotion of a picture, and the memory that the process holds \
+then, once the model was exported:
+"""
+
+_NETWORKS = """
+## Networks
+From uint8 crops to probabilities, one frame's faces in one call. "Bare" is the network alone on a \
+ready tensor, one face: what its layers cost in this runtime. The others have random weights.
+"""
+
+_RATIOS = """
+![Faces per second]({picture})
+
+## Ratios
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Milliseconds by the number of faces; ``macs`` are multiply-accumulates for one face."""
+
+    name: str
+    runtime: str
+    points: bool
+    side_px: int
+    macs: float
+    batches_ms: dict[int, float]
+    bare_ms: float | None
+
+    def faces_per_s(self, count: int) -> float:
+        """Throughput when ``count`` faces go in at once."""
+        return 1000 * count / self.batches_ms[count]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything on the page. ``networks`` has the model first, in the runtime of the node.
+
+    ``roads_ms``: "detector" is the bare network, "faces N" a whole frame with N faces.
+    """
+
+    model: str
+    threads: int
+    frames: list[Cost]
+    starts: list[Start]
+    networks: list[Network]
+    roads_ms: dict[str, float]
+
+
+def write(results: Results, folder: Path) -> None:
+    """BENCHMARKS.md and the picture that it shows. Raises OSError."""
+    draw(results.networks, folder / _PICTURE)
+    (folder / "BENCHMARKS.md").write_text(page(results), encoding="utf-8")
+
+
+def page(results: Results) -> str:
+    """The page in Markdown."""
+    threads = f"{results.threads} thread" if results.threads == 1 else f"{results.threads} threads"
+    packages = [f"{name} {version(name)}" for name in ("onnxruntime", "torch", "numpy")]
+    head = _HEAD.format(
+        machine=_machine(),
+        threads=threads,
+        load=os.getloadavg()[2],
+        versions=f"Python {platform.python_version()}, {', '.join(packages)}",
+        model=results.model,
+    )
+    parts = [
+        head,
+        _table(list(frame_rows(results.frames))),
+        _START,
+        _table(list(_start_rows(results.starts))),
+        _NETWORKS,
+        _table(list(_network_rows(results.networks))),
+        _RATIOS.format(picture=_PICTURE),
+        _table(list(_ratio_rows(results))),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def draw(networks: Sequence[Network], path: Path) -> None:
+    """Faces per second by the number of faces in one call."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for network in networks:
+        counts = list(network.batches_ms)
+        rates = [network.faces_per_s(count) for count in counts]
+        axes.plot(counts, rates, marker="o", label=f"{network.name}, {network.runtime}")
+    axes.set(xlabel="faces in one call", ylabel="faces per second", ylim=(0, None))
+    axes.set_xticks(list(networks[0].batches_ms))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    heading, *body = rows
+    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _start_rows(starts: Sequence[Start]) -> Iterator[tuple[str, ...]]:
+    yield ("runtime", "seconds", "MiB")
+    for start in starts:
+        yield (start.runtime, f"{start.seconds:.1f}", f"{start.rss_mib:.0f}")
+
+
+def _network_rows(networks: Sequence[Network]) -> Iterator[tuple[str, ...]]:
+    counts = list(networks[0].batches_ms)
+    rates = [f"faces/s, {count} at once" for count in counts]
+    yield ("network", "68 points", "input", "GMAC", *rates, "ms, one face", "ms, bare", "GMAC/s")
+    for network in networks:
+        name = f"`{network.name}`, {network.runtime}"
+        yield (
+            name,
+            "yes" if network.points else "no",
+            f"{network.side_px} px",
+            f"{network.macs / 1e9:.2f}",
+            *(f"{network.faces_per_s(count):.0f}" for count in counts),
+            f"{network.batches_ms[1]:.1f}",
+            f"{network.bare_ms:.1f}" if network.bare_ms else "",
+            f"{network.macs / 1e6 / network.batches_ms[1]:.0f}",
+        )
+
+
+def _ratio_rows(results: Results) -> Iterator[tuple[str, ...]]:
+    ours, *others = results.networks
+    one_ms, five_ms = (results.roads_ms[f"faces {count}"] for count in (1, 5))
+    bare_ms = results.roads_ms["detector"] + (ours.bare_ms or 0.0)
+    yield ("what", "ratio", "aim")
+    yield ("frame of one face : its bare networks", f"{one_ms / bare_ms:.2f}", "at most 1.25")
+    yield ("frame of five faces : frame of one", f"{five_ms / one_ms:.2f}", "at most 2.2")
+    aims = {"poster_v2": "at least 8", "efficientnet_b0": "at least 1"}
+    for other in others:
+        ratio = other.batches_ms[1] / ours.batches_ms[1]
+        what = f"faces/s : those of `{other.name}`, {other.runtime}"
+        yield (what, f"{ratio:.1f}", aims.get(other.name, ""))
+
+
+def _machine() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {names[0] if names else platform.machine()}"
