@@ -29,7 +29,7 @@ class Smoother:
     """Remembers every face that was seen lately."""
 
     def __init__(self, config: SmootherConfig) -> None:
-        self._config = config
+        self.config = config
         self._faces: dict[str, _Face] = {}
 
     def __len__(self) -> int:
@@ -67,19 +67,19 @@ class Smoother:
         return smoothed.astype(np.float32), EMOTIONS[face.emotion]
 
     def _is_recent(self, face: _Face, stamp_s: float) -> bool:
-        return abs(stamp_s - face.seen_s) <= self._config.forget_s
+        return abs(stamp_s - face.seen_s) <= self.config.forget_s
 
     def _average(self, face: _Face, stamp_s: float, measured: NDArray[np.float64]) -> None:
         passed_s = max(0.0, stamp_s - face.seen_s)
-        constant_s = self._config.time_constant_s
+        constant_s = self.config.time_constant_s
         weight = 1 - np.exp(-passed_s / constant_s) if constant_s > 0 else 1.0
         face.log_probabilities = (1 - weight) * face.log_probabilities + weight * measured
         face.seen_s += passed_s
 
     def _relabel(self, face: _Face, stamp_s: float, smoothed: NDArray[np.float64]) -> None:
         best = int(smoothed.argmax())
-        leads = smoothed[best] - smoothed[face.emotion] >= self._config.min_margin
-        stood = stamp_s - face.since_s >= self._config.min_dwell_s
+        leads = smoothed[best] - smoothed[face.emotion] >= self.config.min_margin
+        stood = stamp_s - face.since_s >= self.config.min_dwell_s
         if best != face.emotion and leads and stood:
             face.emotion, face.since_s = best, stamp_s
 

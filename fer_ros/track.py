@@ -49,7 +49,7 @@ class Tracker:
     """Follows the faces of one camera, by the time of its images."""
 
     def __init__(self, config: TrackerConfig) -> None:
-        self._config = config
+        self.config = config
         self._tracks: list[_Track] = []
         self._stamp_s = -np.inf
         self._named = 0
@@ -65,7 +65,7 @@ class Tracker:
         A face that is not among ``boxes`` is not returned, but its id waits for it. Frames that
         overtake each other are fine; when time jumps back or pauses, all faces are new.
         """
-        gap_s = max(_GAP_S, self._config.max_missed_s)
+        gap_s = max(_GAP_S, self.config.max_missed_s)
         if not -_BACK_S <= stamp_s - self._stamp_s <= gap_s:
             self.reset()
         self._forget(stamp_s)
@@ -74,13 +74,13 @@ class Tracker:
         tracked = [
             TrackedFace(self._name(track), boxes.boxes_xyxy[i], boxes.points_xy[i], float(score))
             for i, (track, score) in enumerate(zip(seen, boxes.scores, strict=True))
-            if track.hits >= self._config.min_hits
+            if track.hits >= self.config.min_hits
         ]
         return sorted(tracked, key=lambda face: -face.score)
 
     def _forget(self, stamp_s: float) -> None:
         """Drops faces unseen for too long; those of the frame before stay, however slow it is."""
-        oldest_s = min(stamp_s - self._config.max_missed_s, self._stamp_s)
+        oldest_s = min(stamp_s - self.config.max_missed_s, self._stamp_s)
         self._tracks = [track for track in self._tracks if track.seen_s >= oldest_s]
 
     def _continue(self, boxes: FaceBoxes, stamp_s: float) -> list[_Track]:
@@ -101,7 +101,7 @@ class Tracker:
         now = np.array([track.expected_box(stamp_s) for track in self._tracks]).reshape(-1, 4)
         stayed, went = _overlaps(last, boxes_xyxy), _overlaps(now, boxes_xyxy)
         overlap = np.maximum(_STAYED * stayed, went)
-        fits = (np.maximum(stayed, went) >= self._config.min_overlap) & (overlap > 0)
+        fits = (np.maximum(stayed, went) >= self.config.min_overlap) & (overlap > 0)
         near = np.maximum(_nearness(last, boxes_xyxy), _nearness(now, boxes_xyxy))
         return np.where(fits, 1 + overlap, near)
 
