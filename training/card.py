@@ -32,7 +32,7 @@ the rights in the photographs stay with their owners) with ten votes a picture (
 2016; the votes under the MIT licence). Trained on its train split without the pictures that stand \
 in its valid or test split as well; temperature from its valid split.
 - Photographs of faces with one label each (muxspace/facial_expressions; most are of Labeled Faces \
-in the Wild, for research): landmarks only.
+in the Wild, for research): the landmarks of all, the emotions of the few hundred from films.
 - Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
 {image}
 The weights come under the licence of this project. Whoever sells them should ask a lawyer what \
