@@ -104,7 +104,7 @@ class ClassifierConfig(Checked):
     backend: str = setting("auto", "auto, torch or onnx; auto is the fastest that works")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
     threads: int = setting(
-        1, "CPU threads of the networks; one face is read fastest by 1; 0: all cores", 0, 256
+        2, "CPU threads of the networks, which sleep while they wait; 0: all cores", 0, 256
     )
 
     def __post_init__(self) -> None:
