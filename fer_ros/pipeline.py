@@ -9,6 +9,7 @@ from fer_ros import classify
 from fer_ros.align import align, to_frame
 from fer_ros.config import PipelineConfig, QualityConfig
 from fer_ros.detect import FaceDetector, make_detector
+from fer_ros.follow import Follower
 from fer_ros.labels import EMOTIONS
 from fer_ros.quality import why_unusable
 from fer_ros.smooth import Smoother
@@ -34,6 +35,7 @@ class EmotionPipeline:
         self._detector = detector or make_detector(config.detector, config.classifier.threads)
         self._tracker = Tracker(config.tracker)
         self._smoother = Smoother(config.smoother)
+        self._follower = Follower()
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Goes on with other thresholds: faces keep their ids and emotions, models stay."""
@@ -46,6 +48,7 @@ class EmotionPipeline:
         """Forgets all faces: the next frame is of another place or time."""
         self._tracker.reset()
         self._smoother.reset()
+        self._follower.reset()
 
     def __call__(self, frame: Frame) -> FrameEmotions:
         """The faces of ``frame``, best detection score first; all go through the network at once.
@@ -54,7 +57,9 @@ class EmotionPipeline:
         there. A face that cannot be read leaves its smoothed emotion as it was.
         """
         clock = _Clock()
-        boxes = self._detector.detect(frame.image_rgb)
+        boxes = self._follower.expected(frame.stamp_s, self.config.detector.every)
+        if boxes is None:
+            boxes = self._detector.detect(frame.image_rgb)
         clock.lap("detect")
         tracked = self._tracker.update(boxes, frame.stamp_s)
         clock.lap("track")
@@ -62,6 +67,7 @@ class EmotionPipeline:
         clock.lap("align")
         points_xy, probabilities = self._classify(aligned)
         clock.lap("classify")
+        tracked = self._follower.update(tracked, points_xy, frame.stamp_s, len(boxes))
         faces = [
             read_face(face, points, raw, frame.stamp_s, self.config.quality, self._smoother)
             for face, points, raw in zip(tracked, points_xy, probabilities, strict=True)

@@ -99,7 +99,7 @@ class Tracker:
         """How well each track (rows) fits each box (columns): above 1 overlap, 0..1 near, 0 no."""
         last = np.array([track.box_xyxy for track in self._tracks]).reshape(-1, 4)
         now = np.array([track.expected_box(stamp_s) for track in self._tracks]).reshape(-1, 4)
-        stayed, went = _overlaps(last, boxes_xyxy), _overlaps(now, boxes_xyxy)
+        stayed, went = overlaps(last, boxes_xyxy), overlaps(now, boxes_xyxy)
         overlap = np.maximum(_STAYED * stayed, went)
         fits = (np.maximum(stayed, went) >= self.config.min_overlap) & (overlap > 0)
         near = np.maximum(_nearness(last, boxes_xyxy), _nearness(now, boxes_xyxy))
@@ -135,7 +135,7 @@ def _sides(boxes_xyxy: NDArray) -> NDArray[np.float64]:
     return np.sqrt(sizes.prod(axis=1))
 
 
-def _overlaps(first_xyxy: NDArray, second_xyxy: NDArray) -> NDArray[np.float64]:
+def overlaps(first_xyxy: NDArray, second_xyxy: NDArray) -> NDArray[np.float64]:
     """Intersection over union (N, M)."""
     low = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
     high = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])

@@ -42,6 +42,7 @@ def test_a_model_is_exported_once(folder, card, exported, caplog):
     assert [graph_of(card) for _ in range(3)] == [b"made 1"] * 3
     assert exported == ["made"]
     assert sorted(folder.iterdir()) == [path_of(card), Path(f"{path_of(card)}.sha256")]
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
     assert caplog.records == []
 
 

@@ -26,7 +26,7 @@ FLOORS = (
         "evaluation.metrics",
     ),
     ("model", "fetch"),
-    ("detect", "track", "quality", "smooth", "pose", "backends", "sample"),
+    ("detect", "track", "quality", "smooth", "follow", "pose", "backends", "sample"),
     ("classify",),
     ("pipeline",),
     ("crops",),

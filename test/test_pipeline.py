@@ -252,3 +252,26 @@ def test_a_wrong_model_is_named():
     with pytest.raises(ModelError, match="unknown model 'two_stream_smal'") as caught:
         EmotionPipeline(config)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("every", "turns"), [(1, [0, 1, 2, 3, 4, 5, 6]), (3, [0, 3, 6])])
+def test_the_detector_rests_and_faces_keep_their_ids(make, every, turns):
+    config = replace(AT_ONCE, detector=DetectorConfig(every=every))
+    pipeline = make(*[at((100, 100), (200, 120))] * len(turns), config=config)
+    faces = [pipeline(frame(number / 15)).faces for number in range(7)]
+    assert pipeline._detector.frames == []
+    assert {tuple(sorted(face.id for face in each)) for each in faces} == {("f00001", "f00002")}
+
+
+def test_a_face_is_followed_by_its_landmarks(detector, fake_classifier, astronaut):
+    """They say that it went to the right, whatever the detector would say."""
+    config = replace(AT_ONCE, detector=DetectorConfig(every=2))
+    pipeline = EmotionPipeline(config, detector, fake_classifier)
+    (first,) = pipeline(Frame(astronaut, 0.0)).faces
+    fake_classifier.points_xy = fake_classifier.points_xy + np.float32([10, 0])
+    (second,) = pipeline(Frame(astronaut, 1 / 15)).faces
+    (third,) = pipeline(Frame(astronaut, 2 / 15)).faces
+    (side,) = np.unique((second.box_xyxy - first.box_xyxy)[[0, 2]].round(1))
+    assert side > 5
+    np.testing.assert_array_equal(third.box_xyxy, first.box_xyxy)
+    assert first.id == second.id == third.id

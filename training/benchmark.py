@@ -6,6 +6,7 @@ run, with random weights, which cost the same. ``--write`` makes BENCHMARKS.md a
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -31,13 +32,15 @@ from fer_ros.model.cost import cost_of
 from fer_ros.model.network import FaceNetwork
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.sample import sample_crowd
-from fer_ros.types import Frame
+from fer_ros.sample import sample_crowd, sample_frames
+from fer_ros.track import overlaps as overlaps_of
+from fer_ros.types import Frame, FrameEmotions
 from fer_ros.weights import InputSpec, ModelCard, ModelError, find_model, read_card
-from training.benchmark_page import Network, Results, page, write
+from training.benchmark_page import Following, Network, Results, page, write
 
 OTHERS = ("poster_v2", "efficientnet_b0", "vgg13")
 BATCHES = (1, 2, 5, 10)
+EVERY = (1, 2, 3, 5)
 
 _SECONDS = 75.0
 _MIN_ROUNDS = 3
@@ -91,7 +94,7 @@ def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECO
     config = PipelineConfig(
         classifier=ClassifierConfig(model=model, device="cpu"), tracker=TrackerConfig(min_hits=1)
     )
-    threads = config.classifier.threads
+    threads, load = config.classifier.threads, os.getloadavg()[0]
     torch.set_num_threads(threads)
     frames, starts = measure_frames(config), list(measure_starts(config))
     with tempfile.TemporaryDirectory() as folder:
@@ -102,11 +105,45 @@ def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECO
             for count in BATCHES:
                 works[each.name, each.runtime, count] = _call(each.run, crops[:count])
             if each.bare:
-                works[each.name, "bare", 1] = each.bare
+                works[each.name, f"{each.runtime}, bare", 1] = each.bare
         spent_ms = in_turn(works, seconds)
     networks = [_network(each, spent_ms) for each in contestants]
     roads_ms = {name: value for (road, name, _), value in spent_ms.items() if road == "road"}
-    return Results(model, threads, frames, starts, networks, roads_ms)
+    followed = measure_following(config.classifier)
+    return Results(model, threads, load, frames, starts, networks, roads_ms, followed)
+
+
+def measure_following(config: ClassifierConfig) -> list[Following]:
+    """The sample video with the detector on one frame of each of EVERY, against all frames."""
+    pipelines = {
+        every: EmotionPipeline(PipelineConfig(DetectorConfig(every=every), classifier=config))
+        for every in EVERY
+    }
+    results: dict[int, list[FrameEmotions]] = {every: [] for every in EVERY}
+    for image in sample_frames():
+        for every, pipeline in pipelines.items():
+            results[every].append(pipeline(Frame(image.image_rgb, image.stamp_s)))
+    return [_following(every, results[every], results[1]) for every in EVERY]
+
+
+def _following(every: int, results: list[FrameEmotions], wanted: list[FrameEmotions]) -> Following:
+    """There is one face at most."""
+    both = [
+        (mine.faces[0], theirs.faces[0])
+        for mine, theirs in zip(results, wanted, strict=True)
+        if mine.faces and theirs.faces
+    ]
+    boxes = [[face.box_xyxy for face in faces] for faces in zip(*both, strict=True)]
+    overlaps = np.diag(overlaps_of(np.stack(boxes[0]), np.stack(boxes[1])))
+    return Following(
+        every=every,
+        mean_ms=float(np.mean([sum(result.latency_ms.values()) for result in results])),
+        frames=sum(bool(result.faces) for result in results),
+        ids=len({face.id for result in results for face in result.faces}),
+        overlap=float(np.median(overlaps)),
+        low_overlap=float(np.percentile(overlaps, 5)),
+        same=float(np.mean([mine.emotion == theirs.emotion for mine, theirs in both])),
+    )
 
 
 def in_turn(works: dict, seconds: float) -> dict:
@@ -185,7 +222,7 @@ def _network(each: Contestant, spent_ms: dict) -> Network:
         side_px=cost.side_px,
         macs=cost.macs,
         batches_ms={count: spent_ms[each.name, each.runtime, count] for count in BATCHES},
-        bare_ms=spent_ms.get((each.name, "bare", 1)),
+        bare_ms=spent_ms.get((each.name, f"{each.runtime}, bare", 1)),
     )
 
 

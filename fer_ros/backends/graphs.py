@@ -97,6 +97,7 @@ def _replace(path: Path, content: bytes) -> None:
         try:
             file.write(content)
             file.close()
+            partial.chmod(0o644)  # whoever runs the node may read what somebody else exported
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
