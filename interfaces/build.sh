@@ -38,7 +38,7 @@ build() {
 }
 
 mkdir -p "$builds"
-for package in vision_msgs hri_msgs; do
+for package in vision_msgs hri_msgs tf2_msgs; do
   log="$builds/$package.log"
   if ! build "$package" > "$log" 2>&1; then
     cat "$log" >&2

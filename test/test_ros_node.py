@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_tools import BRIGHT, Listener, fake_pipeline, graph, image_at, quick_pipeline
 from sensor_msgs.msg import Image
+from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
 from fer_ros.align import TEMPLATE_XY
@@ -233,9 +234,9 @@ def test_unknown_parameters_are_a_warning(ros, capfd):
     assert "unknown parameter 'detector.min_scor' is ignored; did you mean" in warning
 
 
-def test_parameters_are_locked_while_they_are_in_use(ros):
+def test_parameters_of_models_and_topics_are_locked_while_they_are_in_use(ros):
     node = ros.node(EmotionNode, quick_pipeline())
-    given = [Parameter("detector.min_score", value=0.9)]
+    given = [Parameter("classifier.threads", value=2)]
     for step, is_free in (
         ("configure", False),
         ("activate", False),
@@ -246,6 +247,55 @@ def test_parameters_are_locked_while_they_are_in_use(ros):
         (result,) = node.set_parameters(given)
         assert result.successful == is_free
         assert is_free or "can be set while the node is unconfigured" in result.reason
+
+
+@pytest.mark.parametrize("is_active", [False, True])
+def test_thresholds_change_while_they_are_in_use_and_faces_keep_their_ids(ros, is_active):
+    node, peer = ros.node(EmotionNode, quick_pipeline(), tracker__min_hits=1), Peer(ros)
+    node.start()
+    peer.show(1.0)
+    if not is_active:
+        node.trigger_deactivate()
+        ros.until(lambda: not peer.camera.get_subscription_count(), "the node unsubscribes")
+    (result,) = node.set_parameters([Parameter("quality.min_size_px", value=500.0)])
+    assert result.successful, result.reason
+    if not is_active:
+        node.trigger_activate()
+    peer.show(1.1)
+    (first,), (second,) = (message.detections for message in peer.emotions)
+    assert [len(each.results) for each in (first, second)] == [8, 0]
+    assert (first.id == second.id) == is_active  # after a rest all faces are new
+
+
+def enable(peer, is_on):
+    answer = peer.ask(SetBool, "set_enabled", SetBool.Request(data=is_on))
+    return answer.success, answer.message
+
+
+def test_it_can_be_enabled_and_disabled(ros):
+    ros.node(EmotionNode, quick_pipeline(), autostart=False)
+    peer = Peer(ros)
+    assert enable(peer, False) == (True, "unconfigured")
+    for _ in range(2):
+        assert enable(peer, True) == (True, "active")
+        assert peer.state() == "active"
+    peer.show(1.0)
+    for _ in range(2):
+        assert enable(peer, False) == (True, "inactive")
+        assert peer.state() == "inactive"
+    assert enable(peer, True) == (True, "active")
+    peer.show(2.0)
+
+
+def test_what_cannot_be_enabled_says_why(ros):
+    node = ros.node(EmotionNode, quick_pipeline(), image_qos="best")
+    peer = Peer(ros)
+    says = "parameter image_qos: expected sensor_data or reliable, got 'best'"
+    assert enable(peer, True) == (False, says)
+    node.set_parameters([Parameter("image_qos", value="reliable")])
+    assert enable(peer, True) == (True, "active")
+    node.trigger_shutdown()
+    assert enable(peer, True) == (False, "shut down")
 
 
 def test_an_unforeseen_error_in_configure_is_logged_and_can_be_mended(ros, capfd):

@@ -72,7 +72,7 @@ def test_nothing_is_drawn_for_nobody(ros, drawn):
 
 
 def test_the_debug_image_is_for_those_who_watch(ros, drawn):
-    rig = Rig(ros)
+    rig = Rig(ros, privacy=False)
     heard = []
     watching = rig.peer.create_subscription(Image, DEBUG, heard.append, 10)
     (publisher,) = [each for each in rig.node.publishers if each.topic_name == f"/{DEBUG}"]

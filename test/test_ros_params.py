@@ -1,5 +1,8 @@
 """Parameters made of dataclasses."""
 
+import fnmatch
+import json
+import re
 from dataclasses import fields, is_dataclass
 
 import pytest
@@ -37,6 +40,9 @@ def dotted(kind, prefix=""):
             yield from dotted(item.default_factory, f"{prefix}{item.name}.")
         else:
             yield prefix + item.name, item
+
+
+NAMES = [name for kind in KINDS for name, _ in dotted(kind)]
 
 
 def test_nothing_set_gives_the_defaults(ros):
@@ -87,6 +93,17 @@ def test_what_is_set_is_read(ros, name, given, read):
         ("tracker__min_hits", True, "parameter tracker.min_hits: expected int, got True"),
         ("image_qos", "best", "parameter image_qos: expected sensor_data or reliable, got 'best'"),
         ("image_transport", "h264", "parameter image_transport: expected raw or compressed, got"),
+        ("source", "radar", "parameter source: expected camera or ros4hri, got 'radar'"),
+        ("humans_prefix", "/9", "parameter humans_prefix: expected a name such as '/humans', got"),
+        ("humans_prefix", "humans", "parameter humans_prefix: expected a name such as '/humans'"),
+        ("humans_prefix", "/a/", "parameter humans_prefix: expected a name such as '/humans', got"),
+        ("id_prefix", "", "parameter id_prefix: expected a name such as 'f', got ''"),
+        ("id_prefix", "9", "parameter id_prefix: expected a name such as 'f', got '9'"),
+        ("id_prefix", "a__b", "parameter id_prefix: expected a name such as 'f', got 'a__b'"),
+        ("label_map", "happy", "parameter label_map: expected emotion:name with one of neutral, h"),
+        ("label_map", "fear:", "parameter label_map: expected emotion:name with one of neutral, h"),
+        ("label_map", "happy:joy", "parameter label_map: expected emotion:name with one of neutr"),
+        ("label_map", "fear:anger", "parameter label_map: two emotions have the same name, got"),
         ("image_timeout_s", -1.0, "parameter image_timeout_s: expected 0.0 to 3600.0, got -1.0"),
         ("autostart", "maybe", "parameter autostart: expected bool, got 'maybe'"),
     ],
@@ -110,7 +127,7 @@ def test_unknown_parameters_are_told_with_the_nearest_known_one(ros, capfd):
     node, _ = make(ros, detector__min_scor=0.3, zzz=1, use_sim_time=False)
     told = capfd.readouterr().err
     assert "unknown parameter 'detector.min_scor' is ignored; did you mean 'detector.min_sc" in told
-    assert "unknown parameter 'zzz' is ignored; known: image_transport, image_qos" in told
+    assert "unknown parameter 'zzz' is ignored; known: source, image_transport" in told
     assert told.count("unknown parameter") == 2
     assert not node.has_parameter("zzz")
 
@@ -125,37 +142,109 @@ def test_unknown_parameters_are_told_with_the_nearest_known_one(ros, capfd):
         ("image_qos", "reliable", ""),
         ("image_qos", "mine", "parameter image_qos: expected sensor_data or reliable, got 'mine'"),
         ("log_path", "notes.jsonl", "read-only"),
+        ("label_map", "fear:scared, disgust:disgusted", ""),
+        ("label_map", "hapiness:joy", "got 'hapiness:joy'"),
+        ("privacy", False, "privacy: can be switched on but not off; start the node with privacy"),
+        ("privacy", True, ""),
     ],
 )
-def test_setting_while_running(ros, name, value, reason):
+def test_setting_before_it_is_configured(ros, name, value, reason):
     node, _ = make(ros)
     (result,) = node.set_parameters([Parameter(name, value=value)])
     assert result.successful == (not reason)
     assert reason in result.reason
 
 
-def test_locked_parameters_stay_and_those_of_others_do_not_care(ros):
-    node, parameters = make(ros)
+@pytest.mark.parametrize(
+    ("given", "heard", "reason"),
+    [
+        ({}, None, ""),
+        ({"use_sim_time": True}, None, ""),  # of every node
+        ({"detector.min_score": 0.9}, {"detector.min_score": 0.9}, ""),
+        ({"smoother.min_dwell_s": 1}, {"smoother.min_dwell_s": 1.0}, ""),
+        ({"smoother.min_dwell_s": -1}, None, "smoother.min_dwell_s: expected 0.0 to 60.0, got -1"),
+        ({"publish_humans": False}, {"publish_humans": False}, ""),
+        ({"classifier.threads": 2}, None, "classifier.threads: can be set while the node is unco"),
+        ({"detector.model_path": "a"}, None, "detector.model_path: can be set while the node is"),
+        ({"source": "ros4hri"}, None, "source: can be set while the node is unconfigured; clean"),
+        (
+            {"quality.min_score": 0.1, "quality.min_size_px": 9, "tracker.min_hits": 1},
+            {"quality.min_score": 0.1, "quality.min_size_px": 9.0, "tracker.min_hits": 1},
+            "",
+        ),
+        ({"quality.min_score": 0.1, "label_map": "fear:a"}, None, "label_map: can be set while"),
+    ],
+)
+def test_setting_while_they_are_in_use(ros, given, heard, reason):
+    """The listener can read the new ones, which are those that were set in the end."""
+    found = []
+
+    def note(changes):
+        found.append([parameters.read(kind, changes) for kind in KINDS])
+
+    def node(**arguments):
+        return Node("subject", automatically_declare_parameters_from_overrides=True, **arguments)
+
+    made = ros.node(node)
+    parameters = Parameters(made, *KINDS, on_change=note)
     parameters.locked = True
-    (result,) = node.set_parameters([Parameter("detector.min_score", value=0.9)])
-    assert "detector.min_score: can be set while the node is unconfigured" in result.reason
-    (result,) = node.set_parameters([Parameter("use_sim_time", value=True)])
-    assert result.successful
-    parameters.locked = False
-    (result,) = node.set_parameters([Parameter("detector.min_score", value=0.9)])
-    assert result.successful
-    assert parameters.read(PipelineConfig).detector.min_score == 0.9
+    result = made.set_parameters_atomically(
+        [Parameter(name, value=value) for name, value in given.items()]
+    )
+    assert (result.successful, reason in result.reason) == (not reason, True)
+    before = [kind() for kind in KINDS]
+    after = [parameters.read(kind) for kind in KINDS]
+    assert found == ([after] if heard else [])
+    assert (after != before) == bool(heard)
+    values = {name: value for name, value in given.items() if heard}
+    assert {name: made.get_parameter(name).value for name in values} == values
 
 
-def test_the_shipped_file_names_known_parameters_and_changes_them():
-    (settings,) = yaml.safe_load((ROOT / "config/fer.yaml").read_text()).values()
-    known = {name: item.default for kind in KINDS for name, item in dotted(kind)}
-    given = {
-        f"{stage}.{key}": value
-        for stage, keys in settings["ros__parameters"].items()
-        for key, value in keys.items()
-    }
-    assert given
-    for name, value in given.items():
-        assert type(value) is type(known[name])
-        assert value != known[name], f"{name}: is the default"
+def shipped_text():
+    """What the parameter file of the package has to say: every parameter as it is by itself."""
+    lines = [
+        "# All parameters of emotion_node, each with its default: change what does not suit.",
+        "# Ranges: ros2 param describe /emotion_node detector.min_score",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    stage = ""
+    for name, item in (pair for kind in KINDS for pair in dotted(kind)):
+        *group, key = name.split(".")
+        if group and group[0] != stage:
+            stage = group[0]
+            lines.append(f"    {stage}:")
+        indent = "      " if group else "    "
+        lines.append(f"{indent}{key}: {json.dumps(item.default)}  # {item.metadata['about']}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_shipped_file_has_all_parameters_as_they_are_by_themselves(ros):
+    assert (ROOT / "config/fer.yaml").read_text() == shipped_text()
+    (settings,) = yaml.safe_load(shipped_text()).values()
+    given = {}
+    for name, value in settings["ros__parameters"].items():
+        group = {f"{name}__{key}": value[key] for key in value} if isinstance(value, dict) else {}
+        given |= group or {name: value}
+    _, parameters = make(ros, **given)
+    assert parameters.read(NodeConfig) == NodeConfig()
+    assert parameters.read(PipelineConfig) == PipelineConfig()
+
+
+def test_the_readme_says_which_ones_change_while_they_are_in_use(ros):
+    """It names groups with a star, and single ones."""
+    node, parameters = make(ros, privacy=False)
+    parameters.locked = True
+    live = set()
+    for name, item in (pair for kind in KINDS for pair in dotted(kind)):
+        (result,) = node.set_parameters([Parameter(name, value=item.default)])
+        assert result.successful or result.reason
+        live |= {name} if result.successful else set()
+    (sentence,) = [
+        line
+        for line in (ROOT / "README.md").read_text().splitlines()
+        if "while the node runs" in line
+    ]
+    said = re.findall(r"`([\w.*]+)`", sentence.split("while the node runs")[0])
+    named = {name for pattern in said for name in fnmatch.filter(NAMES, pattern)}
+    assert live == named

@@ -39,7 +39,7 @@ class Rig:
 
     def __init__(self, ros, make=None, kind=Image, topic="image", **parameters):
         self.ros = ros
-        settings = {"tracker__min_hits": 1} | parameters
+        settings = {"tracker__min_hits": 1, "deterministic_ids": True} | parameters
         self.node = ros.node(EmotionNode, make or quick_pipeline(), **settings)
         self.node.start()
         peer = ros.node(Node, "peer")

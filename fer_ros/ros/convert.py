@@ -5,6 +5,7 @@ one that is installed. It is asked for the unusual ones only.
 """
 
 import sys
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -25,6 +26,8 @@ from fer_ros.decode import to_rgb as decode
 from fer_ros.labels import EMOTIONS
 from fer_ros.records import ranked
 from fer_ros.types import FaceEmotion
+
+_OWN_NAMES = {emotion: emotion for emotion in EMOTIONS}
 
 
 def to_rgb(message: Image | CompressedImage) -> NDArray[np.uint8]:
@@ -75,18 +78,21 @@ def stamp_s(header: Header) -> float:
     return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
 
 
-def to_detections(faces: list[FaceEmotion], header: Header) -> Detection2DArray:
+def to_detections(
+    faces: list[FaceEmotion], header: Header, names: Mapping[str, str] = _OWN_NAMES
+) -> Detection2DArray:
     """One detection per face, with id, box in pixels and all eight emotions, best first.
 
     The first is the face's stable label, which a close second does not replace at once; the others
-    follow by their probabilities. A face that cannot be read has no hypotheses.
+    follow by their probabilities. A face that cannot be read has no hypotheses. ``names`` has what
+    each emotion is called.
     """
     return Detection2DArray(
-        header=header, detections=[_to_detection(face, header) for face in faces]
+        header=header, detections=[_to_detection(face, header, names) for face in faces]
     )
 
 
-def _to_detection(face: FaceEmotion, header: Header) -> Detection2D:
+def _to_detection(face: FaceEmotion, header: Header, names: Mapping[str, str]) -> Detection2D:
     detection = Detection2D(header=header, id=face.id)
     left, top, right, bottom = (float(edge) for edge in face.box_xyxy)
     detection.bbox.center.position.x = (left + right) / 2
@@ -94,15 +100,16 @@ def _to_detection(face: FaceEmotion, header: Header) -> Detection2D:
     detection.bbox.size_x = right - left
     detection.bbox.size_y = bottom - top
     detection.results = [
-        ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=name, score=share))
-        for name, share in ranked(face)
+        ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=names[emotion], score=share))
+        for emotion, share in ranked(face)
     ]
     return detection
 
 
-def to_label_info(header: Header) -> LabelInfo:
+def to_label_info(header: Header, names: Mapping[str, str] = _OWN_NAMES) -> LabelInfo:
     """The eight emotions with their numbers; every probability is reported, so no threshold."""
     classes = [
-        VisionClass(class_id=number, class_name=name) for number, name in enumerate(EMOTIONS)
+        VisionClass(class_id=number, class_name=names[emotion])
+        for number, emotion in enumerate(EMOTIONS)
     ]
     return LabelInfo(header=header, class_map=classes, threshold=0.0)

@@ -72,7 +72,9 @@ def _show(source: str, out: Path, ended: threading.Event) -> int:
     watcher = Watcher()
     with ExitStack() as stack:
         stack.callback(watcher.destroy_node)
-        emotion_node = _Child("node", out, log_path=str(results))
+        emotion_node = _Child(
+            "node", out, log_path=str(results), privacy=False, deterministic_ids=True
+        )
         stack.callback(emotion_node.stop)
         camera = _Child("camera", out, source=source, wait_for_subscriber=True)
         stack.callback(camera.stop)

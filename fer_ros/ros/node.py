@@ -1,6 +1,7 @@
 """The lifecycle node: images in, emotions out."""
 
 import gc
+import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,29 +13,35 @@ from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_msgs.msg import Header
+from std_srvs.srv import SetBool
 
 from fer_ros.config import PipelineConfig
+from fer_ros.crops import CropPipeline
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.ros.diagnostics import to_values
+from fer_ros.ros.identities import Identities
 from fer_ros.ros.outputs import Outputs
 from fer_ros.ros.params import NodeConfig, Parameters
 from fer_ros.ros.process import one_line, ros, spin
-from fer_ros.ros.session import Session
+from fer_ros.ros.session import CameraSession, Session
 
 _REPORT_S = 1.0
 
+_MakePipeline = Callable[[PipelineConfig], EmotionPipeline | CropPipeline]
+
 
 class EmotionNode(LifecycleNode):
-    """Reads the faces of one camera.
+    """Reads the faces of one camera, or those that another node finds.
 
     Unconfigured, it takes parameters; inactive, it has its models loaded; active, it is subscribed
-    and works on the newest image. ``make_pipeline`` makes the pipeline of its settings; the other
-    arguments are those of rclpy's nodes.
+    and works on the newest image. ``make_pipeline`` and ``make_crop_pipeline`` make the pipeline of
+    its settings; the other arguments are those of rclpy's nodes.
     """
 
     def __init__(
         self,
         make_pipeline: Callable[[PipelineConfig], EmotionPipeline] = EmotionPipeline,
+        make_crop_pipeline: Callable[[PipelineConfig], CropPipeline] = CropPipeline,
         **node_arguments: Any,
     ) -> None:
         super().__init__(
@@ -42,15 +49,20 @@ class EmotionNode(LifecycleNode):
             automatically_declare_parameters_from_overrides=True,
             **node_arguments,
         )
-        self._make_pipeline = make_pipeline
-        self._settings = Parameters(self, NodeConfig, PipelineConfig)
+        self._make_pipeline: dict[str, _MakePipeline] = {
+            "camera": make_pipeline,
+            "ros4hri": make_crop_pipeline,
+        }
+        self._settings = Parameters(self, NodeConfig, PipelineConfig, on_change=self._apply)
         self._config = NodeConfig()
-        self._pipeline: EmotionPipeline | None = None
+        self._pipeline: EmotionPipeline | CropPipeline | None = None
         self._outputs: Outputs | None = None
+        self._identities: Identities | None = None
         self._session: Session | None = None
         self._trouble = ""  # why the last transition failed
         self._is_over = False
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_service(SetBool, "~/set_enabled", self._set_enabled)
         # Not the clock of ROS: a paused bag stops it, and the node is to report all the same.
         self._timer = self.create_timer(
             _REPORT_S, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME)
@@ -60,7 +72,7 @@ class EmotionNode(LifecycleNode):
         """Configures and activates, unless the parameter ``autostart`` is false."""
         if self.get_parameter("autostart").value is False:
             return
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        if _succeeds(self.trigger_configure):
             self.trigger_activate()
         else:
             self.get_logger().info("unconfigured: once it is mended, configure and activate it")
@@ -80,9 +92,8 @@ class EmotionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes."""
         with _Aloud("activate", self.get_logger()):
-            assert self._pipeline and self._outputs, "rclpy configures before it activates"
             enabled = super().on_activate(state)
-            self._session = Session(self, self._config, self._pipeline, self._outputs)
+            self._session = self._make_session()
             return enabled
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -119,16 +130,54 @@ class EmotionNode(LifecycleNode):
         self._free()
         super().destroy_node()
 
+    def _set_enabled(
+        self, request: SetBool.Request, response: SetBool.Response
+    ) -> SetBool.Response:
+        """Whether it looks at faces: activates, from whatever state, or deactivates."""
+        steps = [self.trigger_deactivate]
+        if request.data:
+            steps = [self.trigger_activate]
+            if not self._pipeline:
+                steps = [self.trigger_configure, self.trigger_activate]
+        is_so = request.data == bool(self._session)
+        response.success = is_so or all(_succeeds(step) for step in steps)
+        response.message = self._report_of_rest().message if not self._session else "active"
+        return response
+
     def _configure(self) -> None:
         self._config = self._settings.read(NodeConfig)
+        _demand("hri_msgs", "source ros4hri", self._config.source == "ros4hri")
+        _demand("tf2_msgs", "publish_tf", self._config.publish_tf)
         settings = self._settings.read(PipelineConfig)
-        self._outputs = Outputs(self, self._config.log_path)
-        self._pipeline = self._make_pipeline(settings)
+        self._outputs = Outputs(self, self._config)
+        self._identities = Identities(self._config.id_prefix, self._config.deterministic_ids)
+        self._pipeline = self._make_pipeline[self._config.source](settings)
         self._pipeline.classifier.warm_up()
         self._settings.locked = True
         self._trouble = ""
         engine = self._engine()
         self.get_logger().info(f"configured: model {engine['model']} on {engine['device']}")
+
+    def _make_session(self) -> Session:
+        assert self._pipeline and self._outputs and self._identities, "it is configured"
+        if isinstance(self._pipeline, EmotionPipeline):
+            return CameraSession(
+                self, self._config, self._pipeline, self._outputs, self._identities
+            )
+        from fer_ros.ros.crop_session import CropSession  # brings hri_msgs, which not all have
+
+        return CropSession(self, self._config, self._pipeline, self._outputs)
+
+    def _apply(self, changes: dict[str, Any]) -> None:
+        """Parameters of a configured node change; they have been checked."""
+        self._config = self._settings.read(NodeConfig, changes)
+        settings = self._settings.read(PipelineConfig, changes)
+        if self._outputs:
+            self._outputs.config = self._config
+        if self._session:
+            self._session.config, self._session.settings = self._config, settings
+        elif self._pipeline:
+            self._pipeline.reconfigure(settings)
 
     def _rest(self) -> None:
         if self._session:
@@ -138,7 +187,7 @@ class EmotionNode(LifecycleNode):
     def _free(self) -> None:
         if self._outputs:
             self._outputs.close()
-        self._outputs = self._pipeline = None
+        self._outputs = self._identities = self._pipeline = None
         self._settings.locked = False
         gc.collect()
         torch = sys.modules.get("torch")
@@ -165,6 +214,15 @@ class EmotionNode(LifecycleNode):
         state = "shut down" if self._is_over else "unconfigured"
         message = "inactive" if self._pipeline else state
         return DiagnosticStatus(level=DiagnosticStatus.OK, message=message)
+
+
+def _demand(package: str, by: str, is_needed: bool) -> None:
+    if is_needed and importlib.util.find_spec(package) is None:
+        raise ImportError(f"parameter {by}: {package} is not installed")
+
+
+def _succeeds(transition: Callable[[], TransitionCallbackReturn]) -> bool:
+    return transition() == TransitionCallbackReturn.SUCCESS
 
 
 class _Aloud:

@@ -1,9 +1,9 @@
 """Where results go: topics, and a file of JSON lines where one is asked for."""
 
 import json
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from numpy import uint8
 from numpy.typing import NDArray
@@ -16,7 +16,11 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from fer_ros.draw import draw
 from fer_ros.records import to_record
 from fer_ros.ros.convert import to_detections, to_image, to_label_info
+from fer_ros.ros.params import NodeConfig, label_names
 from fer_ros.types import FrameEmotions
+
+if TYPE_CHECKING:
+    from fer_ros.ros.humans import Humans
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -24,25 +28,57 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Outputs:
     """The publishers of a configured node; those of results speak while the node is active.
 
-    Raises OSError when the file ``log_path`` cannot be opened; "" means no file.
+    ``config`` may be replaced at any time. Raises OSError when the file ``log_path`` cannot be
+    opened; "" means no file.
     """
 
-    def __init__(self, node: LifecycleNode, log_path: str) -> None:
+    def __init__(self, node: LifecycleNode, config: NodeConfig) -> None:
+        self.config = config
         self._node = node
-        self._log = _open(log_path) if log_path else None
-        self._emotions = node.create_lifecycle_publisher(Detection2DArray, "~/emotions", 10)
-        self._debug_image = node.create_lifecycle_publisher(Image, "~/debug_image", 1)
-        self._labels = node.create_publisher(LabelInfo, "~/emotions/labels", _LATCHED)
-        self._labels.publish(to_label_info(Header(stamp=node.get_clock().now().to_msg())))
+        self._names = label_names(config.label_map)
+        self._told_privacy = False
+        self._log = _open(config.log_path) if config.log_path else None
+        with ExitStack() as undo:
+            undo.callback(self._close_log)
+            self._emotions = node.create_lifecycle_publisher(Detection2DArray, "~/emotions", 10)
+            self._debug_image = node.create_lifecycle_publisher(Image, "~/debug_image", 1)
+            self._labels = node.create_publisher(LabelInfo, "~/emotions/labels", _LATCHED)
+            self._humans = self._make_humans() if config.source == "camera" else None
+            undo.pop_all()
+        now = Header(stamp=node.get_clock().now().to_msg())
+        self._labels.publish(to_label_info(now, self._names))
 
     def publish(self, result: FrameEmotions, header: Header) -> None:
         """The emotions of one frame, under the header of its image."""
-        self._emotions.publish(to_detections(result.faces, header))
+        self._emotions.publish(to_detections(result.faces, header, self._names))
+
+    def publish_humans(
+        self, result: FrameEmotions, present: list[str], image_rgb: NDArray[uint8], header: Header
+    ) -> None:
+        """The faces as REP-155 has them; ``present`` has the ids of those that are not gone."""
+        if self._humans and self.config.publish_humans:
+            with_pictures = not self.config.privacy
+            self._humans.publish(result, present, image_rgb, header, with_pictures)
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        """Nobody is there any more."""
+        if self._humans:
+            self._humans.forget()
 
     def draw(self, result: FrameEmotions, image_rgb: NDArray[uint8], header: Header) -> None:
         """The annotated image (H, W, 3), for those who watch; costs nothing when nobody does."""
-        if self._debug_image.get_subscription_count():
+        if not self._debug_image.get_subscription_count():
+            return
+        if not self.config.privacy:
             self._debug_image.publish(to_image(draw(image_rgb, result.faces), header))
+        elif not self._told_privacy:
+            self._told_privacy = True
+            self._node.get_logger().warning(
+                f"{self._debug_image.topic_name} is watched, but the parameter privacy keeps "
+                "pictures back; to see them, start the node with privacy:=false"
+            )
 
     def note(self, result: FrameEmotions, source: str) -> None:
         """One line in the file, if there is one. Raises OSError, as when the disk is full."""
@@ -55,6 +91,23 @@ class Outputs:
         self._node.destroy_lifecycle_publisher(self._emotions)
         self._node.destroy_lifecycle_publisher(self._debug_image)
         self._node.destroy_publisher(self._labels)
+        if self._humans:
+            self._humans.close()
+        self._close_log()
+
+    def _make_humans(self) -> "Humans | None":
+        try:
+            from fer_ros.ros.humans import Humans, hri_words
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] != "hri_msgs":
+                raise
+            self._node.get_logger().info(
+                f"hri_msgs is not installed: nothing below {self.config.humans_prefix}"
+            )
+            return None
+        return Humans(self._node, self.config.humans_prefix, hri_words(self._names))
+
+    def _close_log(self) -> None:
         if self._log:
             with suppress(OSError):  # a full disk was told when the lines were written
                 self._log.close()

@@ -5,7 +5,8 @@ dataclasses and by nothing else, when they are read: a value of the wrong type o
 is an error of one line then, and no exception in the constructor of the node.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -23,15 +24,23 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from fer_ros.config import Checked, from_dict, setting
+from fer_ros.labels import EMOTIONS
 
 T = TypeVar("T")
 
+SOURCES = ("camera", "ros4hri")
 TRANSPORTS = ("raw", "compressed")
 IMAGE_QOS = {
     "sensor_data": QoSReliabilityPolicy.BEST_EFFORT,
     "reliable": QoSReliabilityPolicy.RELIABLE,
 }
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+_WORD = "[A-Za-z](?:_?[A-Za-z0-9])*"  # what may stand between the slashes of a topic
+# Changed while they are in use, they count from the next image on; no model is loaded for them.
+_LIVE = re.compile(
+    r"(quality|tracker|smoother)\..*|detector\.(?!model_path).*"
+    r"|image_timeout_s|publish_humans|privacy"
+)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -44,6 +53,9 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 class NodeConfig(Checked):
     """How the emotion node gets its images and what else it does."""
 
+    source: str = setting(
+        "camera", "camera, or ros4hri: faces that another node finds and publishes as REP-155 says"
+    )
     image_transport: str = setting("raw", "raw: topic 'image'; compressed: 'image/compressed'")
     image_qos: str = setting(
         "sensor_data",
@@ -53,6 +65,25 @@ class NodeConfig(Checked):
         5.0, "a warning tells why, when no image came for so long; 0: none", 0.0, 3600.0
     )
     autostart: bool = setting(True, "the node configures and activates itself")
+    publish_humans: bool = setting(True, "faces are published as REP-155 says, where hri_msgs is")
+    humans_prefix: str = setting("/humans", "namespace of the topics of REP-155")
+    id_prefix: str = setting("f", "ids of faces begin with this; another one for each camera")
+    deterministic_ids: bool = setting(
+        False, "ids count up, the same in every run, instead of being random and thus unique"
+    )
+    publish_tf: bool = setting(
+        False, "heads are frames of TF, face_<id>, where the camera publishes its calibration"
+    )
+    label_map: str = setting(
+        "", "other names for emotions, such as 'happiness:happy, contempt:annoyed'"
+    )
+    privacy: bool = field(
+        default=True,
+        metadata={
+            "about": "no picture leaves the node: neither crops of faces nor the debug image",
+            "only_on": True,  # nobody on the network can look through a robot's eyes
+        },
+    )
     log_path: str = field(
         default="",
         metadata={
@@ -63,8 +94,34 @@ class NodeConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("source", self.source, SOURCES)
         check_choice("image_transport", self.image_transport, TRANSPORTS)
         check_choice("image_qos", self.image_qos, tuple(IMAGE_QOS))
+        _check_form("humans_prefix", self.humans_prefix, f"(/{_WORD})+", "/humans")
+        _check_form("id_prefix", self.id_prefix, f"{_WORD}_?", "f")
+        label_names(self.label_map)
+
+
+def _check_form(name: str, value: str, pattern: str, example: str) -> None:
+    if not re.fullmatch(pattern, value):
+        raise ValueError(f"{name}: expected a name such as {example!r}, got {value!r}")
+
+
+def label_names(label_map: str) -> dict[str, str]:
+    """What each of the eight emotions is called, by a ``label_map`` like ``"fear:afraid"``.
+
+    Raises ValueError when it names no emotion of ours, or two emotions alike.
+    """
+    names = {emotion: emotion for emotion in EMOTIONS}
+    for pair in filter(None, (part.strip() for part in label_map.split(","))):
+        emotion, _, name = (part.strip() for part in pair.partition(":"))
+        if emotion not in names or not name:
+            known = ", ".join(EMOTIONS)
+            raise ValueError(f"label_map: expected emotion:name with one of {known}, got {pair!r}")
+        names[emotion] = name
+    if len({*names.values()}) < len(names):
+        raise ValueError(f"label_map: two emotions have the same name, got {label_map!r}")
+    return names
 
 
 def image_qos(name: str, depth: int = 1) -> QoSProfile:
@@ -76,23 +133,34 @@ class Parameters:
     """The parameters of one node.
 
     The node must be made with ``automatically_declare_parameters_from_overrides``: that shows the
-    parameters which somebody set and nobody knows. While ``locked`` is True none can be changed.
+    parameters which somebody set and nobody knows. While ``locked`` is True only those can be
+    changed that count from the next image on, and ``on_change`` hears of them before anybody can
+    read them.
     """
 
-    def __init__(self, node: Node, *kinds: type) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *kinds: type,
+        on_change: Callable[[dict[str, Any]], Any] = lambda changes: None,
+    ) -> None:
         self._node = node
         self._fields = {name: item for kind in kinds for name, item in _flat(kind)}
         self._kinds = {name: kind for kind in kinds for name, _ in _flat(kind)}
+        self._on_change = on_change
         self.locked = False
         self._drop_unknown()
         for name, item in self._fields.items():
             self._declare(name, item)
         node.add_on_set_parameters_callback(self._check)
 
-    def read(self, kind: type[T]) -> T:
-        """The settings as they are now. Raises ValueError that names the parameter."""
+    def read(self, kind: type[T], changes: dict[str, Any] | None = None) -> T:
+        """The settings as they are now, or with these changes to them.
+
+        Raises ValueError that names the parameter.
+        """
         values = {name: self._node.get_parameter(name).value for name, _ in _flat(kind)}
-        return self._build(kind, values)
+        return self._build(kind, values | {n: v for n, v in (changes or {}).items() if n in values})
 
     def _build(self, kind: type[T], values: dict[str, Any]) -> T:
         try:
@@ -125,14 +193,17 @@ class Parameters:
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
         ours = {item.name: item.value for item in parameters if item.name in self._fields}
-        reason = ""
-        if ours and self.locked:
-            reason = f"{', '.join(ours)}: can be set while the node is unconfigured; clean it up"
-        for name, value in ours.items():
-            reason = reason or self._why_not(name, value)
+        reason = next(filter(None, (self._why_not(*pair) for pair in ours.items())), "")
+        if ours and self.locked and not reason:
+            self._on_change(ours)
         return SetParametersResult(successful=not reason, reason=reason)
 
     def _why_not(self, name: str, value: Any) -> str:
+        if self.locked and not _LIVE.fullmatch(name):
+            return f"{name}: can be set while the node is unconfigured; clean it up"
+        only_on = self._fields[name].metadata.get("only_on")
+        if only_on and self._node.get_parameter(name).value is True and value is not True:
+            return f"{name}: can be switched on but not off; start the node with {name}:=false"
         try:
             self._build(self._kinds[name], {name: value})
         except ValueError as error:
