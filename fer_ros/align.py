@@ -21,6 +21,7 @@ FIVE_FROM_68 = (range(36, 42), range(42, 48), (30,), (48,), (54,))
 """Which of the 68 points average to each of the five."""
 
 _SHRINK_BELOW = 0.5  # bilinear sampling skips pixels below this scale
+_FARTHEST_PX = 1e6  # of what is still in or around a picture
 _RESEMBLANCE_PX2 = 0.05  # five points within a thousandth of a pixel; a scale of 0 has no inverse
 
 
@@ -35,8 +36,11 @@ def similarity(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Closed form of Umeyama (1991) for two dimensions, without reflection. Points that have no
     resemblance to a face, such as five in one place, give a transform that shows their
-    neighbourhood upright at scale 1.
+    neighbourhood upright at scale 1. Points that are no numbers, or a million pixels away, count as
+    those of the template.
     """
+    is_near = np.abs(points_xy).max(axis=(1, 2), keepdims=True, initial=0) < _FARTHEST_PX
+    points_xy = np.where(is_near, points_xy, TEMPLATE_XY)
     source_mean = points_xy.mean(axis=1, keepdims=True)
     source = (points_xy - source_mean).astype(np.float64)  # (N, 5, 2)
     target_mean = TEMPLATE_XY.mean(axis=0)

@@ -24,9 +24,7 @@ class OnnxSession:
         # Idle threads would otherwise spin on the cores that the next network needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         with _one_line():
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=list(providers)
-            )
+            self._session = onnxruntime.InferenceSession(graph, options, providers=list(providers))
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.provider: str = self._session.get_providers()[0]
         self._input = self._session.get_inputs()[0].name

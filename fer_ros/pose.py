@@ -84,7 +84,10 @@ def head_pose(points_xy: NDArray[np.float32], camera: Camera) -> HeadPose | None
     if not np.isfinite(rays).all():
         return None
     eye = np.eye(3)
-    found, turn, shift = cv2.solvePnP(_FACE_M, rays, eye, None, flags=cv2.SOLVEPNP_SQPNP)
+    try:
+        found, turn, shift = cv2.solvePnP(_FACE_M, rays, eye, None, flags=cv2.SOLVEPNP_SQPNP)
+    except cv2.error:  # points in one place
+        return None
     if not found:
         return None
     turn, shift = cv2.solvePnPRefineLM(_FACE_M, rays, eye, None, turn, shift)

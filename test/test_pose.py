@@ -35,7 +35,7 @@ def turned(about, degrees):
 
 def seen(rotation, position_m, camera=PLAIN):
     """68 landmarks (68, 2) of an average face; those that may move are anywhere."""
-    turn, place = cv2.Rodrigues(rotation)[0], np.array(position_m)
+    turn, place = cv2.Rodrigues(rotation)[0], np.array(position_m, float)
     if camera.model == "equidistant":
         places = (_FACE_M @ rotation.T + place)[None]
         zero = np.zeros(3)

@@ -189,8 +189,12 @@ def test_a_signal_while_a_frame_is_in_work(ros, tmp_path, number):
     process = busy_process(ros, log)
     camera = Camera(ros)
     message = image_at(1.0, BRIGHT)
-    camera.publisher.publish(message)
-    ros.until(lambda: "a frame is in work" in log.read_text(), "a frame is in work", START_S)
+
+    def is_in_work() -> bool:
+        camera.publisher.publish(message)
+        return "a frame is in work" in log.read_text()
+
+    ros.until(is_in_work, "a frame is in work", START_S)
     process.send_signal(number)
     ros.until(lambda: process.poll() is not None, "the process has ended", EXIT_S)
     assert process.returncode == 0

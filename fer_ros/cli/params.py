@@ -5,9 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict
+from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict, parse_yaml
 
 _NODE = "emotion_node"
 
@@ -37,14 +35,19 @@ def pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
 def _pipeline(path: str) -> PipelineConfig:
     """The settings of the pipeline in a ROS 2 parameter file; those of the node alone are left."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = _content(path)
         return from_dict(PipelineConfig, _values(content, path), path)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"{path}: not a YAML file") from None
-    except ValueError as error:  # also of bytes that are no text
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _content(path: str) -> Any:
+    try:
+        return parse_yaml(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _values(content: Any, path: str) -> dict[str, Any]:
@@ -56,7 +59,11 @@ def _values(content: Any, path: str) -> dict[str, Any]:
         expected = f"'/**:' or '{_NODE}:' with 'ros__parameters:'"
         raise ValueError(f"{path}: expected {expected}, found neither")
     for part in ours:
-        for name, value in (part["ros__parameters"] or {}).items():
+        parameters = part["ros__parameters"] or {}
+        if not isinstance(parameters, dict):
+            found = type(parameters).__name__
+            raise ValueError(f"{path}: ros__parameters: expected a mapping, found {found}")
+        for name, value in parameters.items():
             stage, _, key = str(name).partition(".")
             if key:
                 values.setdefault(stage, {})[key] = value

@@ -14,18 +14,17 @@ from fer_ros.types import FaceBoxes, Frame, FrameEmotions
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 _ANY = st.floats(width=32) | st.floats(-10, 80, width=32)
-_POINTS = st.floats(-1e6, 1e6, width=32) | st.floats(-10, 80, width=32)
 _STAMPS_S = st.floats(-(2.0**31), 2.0**31) | st.floats(0, 3)
 
 
 @st.composite
 def detections(draw: st.DrawFn) -> FaceBoxes:
-    """Up to four faces anywhere: boxes that are inside out or no numbers, points far outside."""
+    """Up to four faces anywhere, also inside out, nowhere, or without end."""
     count = draw(st.integers(0, 4))
     return FaceBoxes(
         draw(arrays(np.float32, (count, 4), elements=_ANY)),
         draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32) | _ANY)),
-        draw(arrays(np.float32, (count, 5, 2), elements=_POINTS)),
+        draw(arrays(np.float32, (count, 5, 2), elements=_ANY)),
     )
 
 

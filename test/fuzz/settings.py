@@ -99,11 +99,10 @@ def _parameters(content: Any, section: Any = "emotion_node") -> dict[Any, Any]:
 _SECTIONS = st.sampled_from(["/**", "emotion_node", "x"])
 
 
-@given(
-    st.builds(_parameters, _STAGES, _SECTIONS).map(lambda content: yaml.safe_dump(content).encode())
-    | st.binary(max_size=40)
-)
+@given(yaml_files(st.builds(_parameters, _STAGES | ANYTHING, _SECTIONS)))
 @example(b"")
+@example(b"emotion_node:\n  ros__parameters: 3\n")
+@example(b"emotion_node:\n  ros__parameters: {tracker: [], tracker.min_hits: 3}\n")
 @example(b"emotion_node:\n  ros__parameters: {tracker: {min_hits: 2}, tracker.min_hits: 3}\n")
 def parameter_file(content: bytes) -> None:
     """``--params`` takes it or says in one line why not."""
