@@ -1,5 +1,6 @@
 """The experiments as one table."""
 
+import csv
 import re
 import sys
 
@@ -14,7 +15,7 @@ from training.settings import read_config
 
 
 def test_every_experiment_has_its_file():
-    for name in experiments.EXPERIMENTS:
+    for name in {*experiments.EXPERIMENTS, *experiments.ABLATIONS}:
         assert read_config(experiments.CONFIGS / f"{name}.yaml").network.architecture
 
 
@@ -42,6 +43,7 @@ def tiny(tmp_path, monkeypatch):
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
     monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"bad": 38.65, "good": None})
+    monkeypatch.setattr(experiments, "ABLATIONS", ("good",))
 
 
 def run(monkeypatch, *arguments) -> int:
@@ -58,7 +60,7 @@ def test_what_cannot_be_run_is_told_and_the_rest_goes_on(packs, tmp_path, monkey
     assert "not run: no.pth: cannot be read" in rows[-2]
     assert rows[-2].endswith("| 38.65 % |")
     assert rows[-1].startswith("| `good` | ")
-    assert re.search(r" \| 1 \| [\d.]+% \| [\d.]+% \| - \|$", rows[-1])
+    assert re.search(r" \| 1 \| [\d.]+ % \| [\d.]+ % \| - \|$", rows[-1])
     assert capsys.readouterr().err.count("experiments: bad: no.pth") == 1
 
 
@@ -67,4 +69,22 @@ def test_single_experiments_and_unknown_ones(packs, tmp_path, monkeypatch, capsy
     assert run(monkeypatch, packs, tmp_path / "out", "good", "--epochs", 1) == 0
     with pytest.raises(SystemExit):
         run(monkeypatch, packs, tmp_path / "out", "better")
-    assert "unknown experiment 'better'; known: bad, good" in capsys.readouterr().err
+    assert "unknown experiment 'better'; known: bad, good; or: ablations" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_several_seeds_are_different_runs_and_one_row(packs, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert run(monkeypatch, packs, out, "ablations", "--epochs", 1, "--seeds", 2) == 0
+    losses = [
+        next(csv.DictReader((out / "good" / f"seed_{seed}" / "metrics.csv").open()))["train_loss"]
+        for seed in (0, 1)
+    ]
+    assert losses[0] != losses[1]
+    rows = (out / "table.md").read_text().splitlines()
+    assert re.search(r"^\| `good` .*\| 1 \| [\d.]+ ± [\d.]+ % \| [\d.]+ ± [\d.]+ % \|", rows[-1])
+
+
+def test_a_spread_of_one_value_has_no_deviation():
+    assert experiments.spread((0.5,)) == "50.0 %"
+    assert experiments.spread((0.5, 0.6)) == "55.0 ± 7.1 %"

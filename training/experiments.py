@@ -1,10 +1,12 @@
 """``python -m training.experiments DATA OUT``: the thesis's experiments, one after the other.
 
-Each row of ``EXPERIMENTS`` is trained with its file in ``training/configs``; ``--epochs``,
-``--pictures`` and ``--batch`` give all of them the same smaller budget. OUT gets a folder for each,
-and ``table.md``: their best validation accuracy beside the thesis's figure on AffectNet. An
-experiment that cannot be run, such as one whose weights are missing, is told and the rest goes on;
-the same command then runs what is still missing.
+Each row of ``EXPERIMENTS``, or each that is named, is trained with its file in
+``training/configs``; ``--epochs``, ``--pictures`` and ``--batch`` give all of them the same smaller
+budget, ``--seeds`` repeats each with other random numbers. ``ablations`` names the small model and
+what becomes of it when one choice is taken back. OUT gets a folder for each, and ``table.md``:
+their best validation accuracy beside the thesis's figure on AffectNet. An experiment that cannot be
+run, such as one whose weights are missing, is told and the rest goes on; the same command then runs
+what is still missing.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import csv
 import dataclasses
 import sys
 from pathlib import Path
+from statistics import mean, stdev
 from typing import NamedTuple
 
 from fer_ros.model.cost import cost_of
@@ -34,30 +37,54 @@ EXPERIMENTS = {
 }
 """Accuracy in % on AffectNet-8: the thesis's (table 1), and POSTER++'s by its authors."""
 
+ABLATIONS = (
+    "two_stream_small",
+    "small_no_landmarks",
+    "small_imagenet",
+    "small_majority",
+    "small_balanced",
+    "small_logit_adjusted",
+)
+"""The small model, and one choice of it taken back in each."""
+
 
 class Result(NamedTuple):
-    """What came of an experiment: the figures of its best epoch, or why there are none."""
+    """What came of an experiment: the figures of each seed's best epoch, or why there are none."""
 
     name: str
     millions: float
     epochs: int = 0
-    accuracy: float = 0.0
-    mean_recall: float = 0.0
+    accuracy: tuple[float, ...] = ()
+    mean_recall: tuple[float, ...] = ()
     trouble: str = ""
 
 
-def run(name: str, config: TrainConfig, data: Path, out: Path) -> Result:
-    """Trains one experiment, or goes on with it."""
-    millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
-    try:
-        train(config, data, out)
-    except (ValueError, OSError) as error:
-        return Result(name, millions, trouble=str(error))
+def best_epoch(out: Path) -> tuple[int, float, float]:
+    """Epochs that a run took, and accuracy and mean recall of its best."""
     with (out / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: float(row["valid_accuracy"]))
-    accuracy, mean_recall = float(best["valid_accuracy"]), float(best["valid_mean_recall"])
-    return Result(name, millions, len(rows), accuracy, mean_recall)
+    return len(rows), float(best["valid_accuracy"]), float(best["valid_mean_recall"])
+
+
+def run(name: str, config: TrainConfig, seeds: int, data: Path, out: Path) -> Result:
+    """Trains one experiment with each seed, or goes on with it."""
+    millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
+    found = []
+    for seed in range(config.seed, config.seed + seeds):
+        try:
+            train(dataclasses.replace(config, seed=seed), data, out / f"seed_{seed}")
+        except (ValueError, OSError) as error:
+            return Result(name, millions, trouble=str(error))
+        found.append(best_epoch(out / f"seed_{seed}"))
+    epochs, accuracy, mean_recall = zip(*found, strict=True)
+    return Result(name, millions, max(epochs), accuracy, mean_recall)
+
+
+def spread(values: tuple[float, ...]) -> str:
+    """Their mean in %, with the standard deviation where there are several."""
+    deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{deviation} %"
 
 
 def table(results: list[Result], budget: str) -> str:
@@ -69,13 +96,24 @@ def table(results: list[Result], budget: str) -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for each in results:
-        published = EXPERIMENTS[each.name]
+        published = EXPERIMENTS.get(each.name)
         beside = f"{published:.2f} %" if published else "-"
-        found = f"{each.epochs} | {each.accuracy:.1%} | {each.mean_recall:.1%}"
         if each.trouble:
             found = f"- | not run: {each.trouble} | -"
+        else:
+            found = f"{each.epochs} | {spread(each.accuracy)} | {spread(each.mean_recall)}"
         lines.append(f"| `{each.name}` | {each.millions:.1f} M | {found} | {beside} |")
     return "\n".join([*lines, ""])
+
+
+def chosen(names: list[str]) -> list[str]:
+    """The names of the experiments; none stands for the thesis's. ValueError: an unknown one."""
+    names = list(ABLATIONS) if names == ["ablations"] else names or list(EXPERIMENTS)
+    for name in names:
+        if name not in {*EXPERIMENTS, *ABLATIONS}:
+            known = ", ".join(dict.fromkeys((*EXPERIMENTS, *ABLATIONS)))
+            raise ValueError(f"unknown experiment {name!r}; known: {known}; or: ablations")
+    return names
 
 
 def main() -> int:
@@ -83,20 +121,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(EXPERIMENTS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help="its file; or: ablations")
     for name in ("epochs", "pictures", "batch"):
         parser.add_argument(f"--{name}", type=int, help="in place of what each file says")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each")
     arguments = parser.parse_args()
-    names = arguments.names or list(EXPERIMENTS)
-    unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown:
-        parser.error(f"unknown experiment {unknown[0]!r}; known: {', '.join(EXPERIMENTS)}")
+    try:
+        names = chosen(arguments.names)
+    except ValueError as error:
+        parser.error(str(error))
     given = {name: getattr(arguments, name) for name in ("epochs", "pictures", "batch")}
     budget = {name: value for name, value in given.items() if value is not None}
     results = []
     for name in names:
         config = dataclasses.replace(read_config(CONFIGS / f"{name}.yaml"), **budget)
-        results.append(run(name, config, arguments.data, arguments.out / name))
+        results.append(run(name, config, arguments.seeds, arguments.data, arguments.out / name))
         told = ", ".join(f"{value} {key}" for key, value in budget.items())
         write_text(arguments.out / "table.md", table(results, told or "as in its file"))
         if results[-1].trouble:
