@@ -3,6 +3,7 @@
 #   make demo [CAMERA=0|video.mp4|folder/]   the whole road over real DDS, on made-up camera frames
 #   make demo-bag                            a recording of them, evaluated
 #   make test [ARGS="-k track"]              the test suite
+#   make smoke                               one batch the whole way, from pictures to an export
 #   make experiments DATA=packs/             the thesis's experiments as one table; ARGS="--epochs 1"
 #   make soak [MINUTES=30]                   does the node keep working? memory, leaks, latency
 #   make fuzz [CASES=10000]                  so many bad inputs at every door
@@ -34,7 +35,7 @@ DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
-.PHONY: all setup demo demo-bag experiments test soak fuzz lint clean distclean
+.PHONY: all setup demo demo-bag smoke experiments test soak fuzz lint clean distclean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -49,6 +50,10 @@ demo-bag: setup
 	rm -rf out/demo-bag
 	$(BIN)/fer bag-from-video sample out/demo-bag/bag
 	$(BIN)/fer evaluate-bag out/demo-bag/bag --out out/demo-bag --thumbnails --record
+
+smoke: setup
+	rm -rf out/smoke
+	$(BIN)/python -m training.smoke out/smoke
 
 experiments: setup
 	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of packs" \
