@@ -57,9 +57,9 @@ def write_experiments(out: Path) -> None:
         "landmarks": str(landmarks),
     }
     pretraining = {"method": "mae", "stream": _STREAM, "packs": _PACKS["train"], "probe": _PACKS}
-    experiments = {"pretrain": pretraining, "train": {"network": network, "data": _PACKS}}
-    for name, values in experiments.items():
-        text = yaml.safe_dump(values | _ONCE, sort_keys=False)
+    training = {"network": network, "data": _PACKS}
+    for name, values in (("pretrain", pretraining), ("train", training)):
+        text = yaml.safe_dump({**values, **_ONCE}, sort_keys=False)
         (out / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
