@@ -7,7 +7,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from fer_ros.model.checkpoint import WEIGHTS_FILE, save_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
+from fer_ros.weights import ModelError
 from training.imagenet import efficientnet_lite0
 from training.networks import build, make_optimizer, make_schedule, parameter_groups
 from training.settings import NetworkConfig, OptimizerConfig
@@ -45,6 +47,21 @@ def test_published_weights_go_into_the_image_stream(tmp_path, landmarks):
     config = NetworkConfig(config={"image": "vits8"}, landmarks=landmarks, image_weights=str(path))
     name = "blocks.3.mlp.fc1.weight"
     assert torch.equal(build(config).core.image.trunk.state_dict()[name], published[name])
+
+
+def test_a_trunk_that_learned_alone_goes_into_the_image_stream(tmp_path, landmarks):
+    alone = build(NetworkConfig("image_classifier"))
+    alone.core.image.trunk.stem.weight.data += 1.0
+    folder = tmp_path / "alone"
+    save_model(alone, folder, "image_classifier")
+    path = str(folder / WEIGHTS_FILE)
+    config = {"image": "face_resnet"}
+    core = build(NetworkConfig(config=config, landmarks=landmarks, image_weights=path)).core
+    torch.testing.assert_close(
+        core.image.trunk.stem.weight, alone.core.image.trunk.stem.weight, atol=1e-3, rtol=1e-3
+    )
+    with pytest.raises(ModelError, match="not the weights of efficientnet_lite0"):
+        build(NetworkConfig(landmarks=landmarks, image_weights=path))
 
 
 @pytest.mark.parametrize("image", ["efficientnet_lite0", "face_resnet", "vits8"])

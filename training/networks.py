@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from fer_ros.model import build_model
-from fer_ros.model.baselines import Baseline
+from fer_ros.model.baselines import Baseline, ImageClassifier
+from fer_ros.model.image_stream import ImageStream
 from fer_ros.model.network import FaceNetwork
 from fer_ros.model.published import load_published, load_trunk
 from fer_ros.model.two_stream import TwoStream
@@ -31,9 +32,13 @@ def build(config: NetworkConfig) -> FaceNetwork:
     set_fused_attn(torch.cuda.is_available())
     core = build_model(config.architecture, **config.config)
     if isinstance(core, TwoStream):
-        _start_two_stream(core, config)
-    elif config.landmarks or config.freeze_image:
-        raise ValueError(f"{config.architecture} has neither a landmark nor an image stream")
+        _start_landmarks(core, config)
+    elif config.landmarks:
+        raise ValueError(f"{config.architecture} has no landmark stream")
+    if isinstance(core, TwoStream | ImageClassifier):
+        _start_image(core.image, config)
+    elif config.freeze_image:
+        raise ValueError(f"{config.architecture} has no image stream")
     elif config.image_weights and isinstance(core, Baseline):
         load_trunk(core, Path(config.image_weights))
     elif config.image_weights:
@@ -43,11 +48,13 @@ def build(config: NetworkConfig) -> FaceNetwork:
     return FaceNetwork(core, InputSpec(size_px=cast(int, core.side_px)))
 
 
-def _start_two_stream(core: TwoStream, config: NetworkConfig) -> None:
+def _start_landmarks(core: TwoStream, config: NetworkConfig) -> None:
     if not config.landmarks:
         raise ValueError("network.landmarks: expected a file of training.landmarks, found none")
     load_published(core.landmarks, Path(config.landmarks))
-    image = core.image
+
+
+def _start_image(image: ImageStream, config: NetworkConfig) -> None:
     if config.image_weights:
         load_trunk(image, Path(config.image_weights))
     elif image.trunk_name in _STARTS:
@@ -58,7 +65,8 @@ def _start_two_stream(core: TwoStream, config: NetworkConfig) -> None:
 
 def parameter_groups(network: FaceNetwork, config: OptimizerConfig) -> list[dict]:
     """The trunk of an image stream slower than what starts from nothing; no decay for vectors."""
-    blocks = network.core.image.layer_groups() if isinstance(network.core, TwoStream) else []
+    image = getattr(network.core, "image", None)
+    blocks = image.layer_groups() if isinstance(image, ImageStream) else []
     top = config.lr * config.trunk_lr_ratio
     rates = {
         id(value): top * config.layer_decay**above

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from fer_ros.model.baselines import Baseline, Vgg13
+from fer_ros.model.baselines import Baseline, ImageClassifier, Vgg13
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from fer_ros.model.poster_v2 import PosterV2
 from fer_ros.model.two_stream import TwoStream
@@ -17,6 +17,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "two_stream": TwoStream,
     "two_stream_small": partial(TwoStream, dims=(32, 64, 128), fusion_dim=192),
     "two_stream_no_landmarks": partial(TwoStream, landmark_queries=False),
+    "image_classifier": ImageClassifier,
     "mobilefacenet": MobileFaceNet,
     "poster_v2": PosterV2,
     "vit_base": partial(Baseline, "vit_base_patch16_224", 224),

@@ -12,7 +12,7 @@ from fer_ros.model.face_resnet import FaceStream
 from fer_ros.model.stream import SCALES, ImageStream
 from fer_ros.model.vit import IMAGENET, TransformerStream
 
-__all__ = ["IMAGE_STREAMS", "SCALES", "ConvolutionalStream", "ImageStream"]
+__all__ = ["IMAGE_STREAMS", "SCALES", "ConvolutionalStream", "ImageStream", "image_stream"]
 
 
 class ConvolutionalStream(ImageStream):
@@ -53,3 +53,10 @@ IMAGE_STREAMS: dict[str, Callable[[], ImageStream]] = {
     "vits8": partial(TransformerStream, "vit_small_patch8_224", 112),
 }
 """Image streams by name."""
+
+
+def image_stream(name: str) -> ImageStream:
+    """An image stream with fresh weights. ValueError names an unknown one."""
+    if name not in IMAGE_STREAMS:
+        raise ValueError(f"image {name!r}: expected one of {', '.join(IMAGE_STREAMS)}")
+    return IMAGE_STREAMS[name]()

@@ -22,6 +22,7 @@ _BROKEN = (
     *(LookupError, ValueError, TypeError, AttributeError, AssertionError),
 )
 _WRAPPERS = ("state_dict", "model")
+_OURS = "image.trunk."  # how the names of a trunk begin in a network of ours
 _PARALLEL = "module."  # the prefix that DataParallel gives to names
 
 
@@ -42,8 +43,13 @@ def load_published(network: nn.Module, path: Path) -> None:
 
 
 def load_trunk(wearer: Wearer, path: Path) -> None:
-    """Loads a published trunk into an image stream or a baseline; ModelError says what differs."""
-    _load(wearer.trunk, wearer.translate(read_state(path)), path, wearer.trunk_name)
+    """Loads a published trunk into an image stream or a baseline; ModelError says what differs.
+
+    Of a network of ours with an image stream, its trunk.
+    """
+    state = read_state(path)
+    own = {name.removeprefix(_OURS): state[name] for name in state if name.startswith(_OURS)}
+    _load(wearer.trunk, own or wearer.translate(state), path, wearer.trunk_name)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

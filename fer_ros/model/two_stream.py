@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fer_ros.labels import EMOTIONS
 from fer_ros.model.cross_attention import CrossAttentionBlock
-from fer_ros.model.image_stream import IMAGE_STREAMS, SCALES
+from fer_ros.model.image_stream import SCALES, image_stream
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from fer_ros.model.network import FaceOutput
 from fer_ros.types import CROP_SIZE_PX
@@ -90,10 +90,8 @@ class TwoStream(nn.Module):
         classes: int = len(EMOTIONS),
     ) -> None:
         super().__init__()
-        if image not in IMAGE_STREAMS:
-            raise ValueError(f"image {image!r}: expected one of {', '.join(IMAGE_STREAMS)}")
         self.landmarks = MobileFaceNet().requires_grad_(False)
-        self.image = IMAGE_STREAMS[image]()
+        self.image = image_stream(image)
         self.enter = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, dim, 1, bias=False), nn.BatchNorm2d(dim))
             for channels, dim in zip(self.image.channels, dims, strict=True)
