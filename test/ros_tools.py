@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +32,8 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
+from fer_ros.cameras import CamerasPipeline  # noqa: E402
 from fer_ros.config import PipelineConfig  # noqa: E402
-from fer_ros.pipeline import EmotionPipeline  # noqa: E402
 from fer_ros.ros.convert import to_image  # noqa: E402
 from fer_ros.types import FaceBoxes  # noqa: E402
 
@@ -44,13 +44,14 @@ class NodeClassifier(FakeClassifier):
     """The fake network with what the node wants to know of a real one."""
 
     card = SimpleNamespace(name="fake", sha256="0" * 64)
+    reason, fallback = "fake on cpu: made up", ""
 
     def warm_up(self) -> None:
         pass
 
 
-def fake_pipeline(config: PipelineConfig) -> EmotionPipeline:
-    return EmotionPipeline(config, classifier=NodeClassifier())
+def fake_pipeline(cameras: Sequence[str], config: PipelineConfig) -> CamerasPipeline:
+    return CamerasPipeline(cameras, config, classifier=NodeClassifier())
 
 
 BRIGHT = np.full((120, 160, 3), 200, np.uint8)
@@ -80,9 +81,9 @@ class Eye:
 
 def quick_pipeline(
     before: Callable[[np.ndarray], Any] = lambda _: None,
-) -> Callable[[PipelineConfig], EmotionPipeline]:
+) -> Callable[[Sequence[str], PipelineConfig], CamerasPipeline]:
     """What makes a pipeline in which neither the detector nor the network is real."""
-    return lambda config: EmotionPipeline(config, Eye(before), NodeClassifier())
+    return lambda cameras, config: CamerasPipeline(cameras, config, Eye(before), NodeClassifier())
 
 
 class Graph:

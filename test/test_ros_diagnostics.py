@@ -51,7 +51,7 @@ def figures(status: DiagnosticStatus) -> dict[str, str]:
 
 
 def test_at_birth_there_is_nothing_to_tell(monitor):
-    status = monitor.report(dropped=0, silence_s=5.0)
+    status = monitor.report(silence_s=5.0)
     assert (status.level, status.message) == (OK, "0.0 frames/s")
     assert figures(status) == {
         "frames_per_s": "0.00",
@@ -69,11 +69,13 @@ def test_at_birth_there_is_nothing_to_tell(monitor):
 def test_frames_are_counted(monitor, clock):
     for _ in range(5):
         monitor.received()
+    monitor.dropped()
+    monitor.dropped()
     monitor.failed("torn")
     monitor.processed(result(face(), face()), {})
     monitor.processed(result(face()), {})
     clock.now_s += 0.25
-    told = figures(monitor.report(dropped=2, silence_s=5.0))
+    told = figures(monitor.report(silence_s=5.0))
     counts = [told[key] for key in ("received", "processed", "dropped", "failed", "faces")]
     assert counts == ["5", "2", "2", "1", "1"]
     assert (told["last_failure"], told["last_image_age_s"]) == ("torn", "0.25")
@@ -82,18 +84,18 @@ def test_frames_are_counted(monitor, clock):
 def test_failures_are_a_warning_once(monitor):
     monitor.failed("torn")
     monitor.failed("empty")
-    status = monitor.report(0, 0.0)
+    status = monitor.report(0.0)
     assert (status.level, status.message) == (WARN, "2 unusable frames, the last one: empty")
-    status = monitor.report(0, 0.0)
+    status = monitor.report(0.0)
     assert (status.level, figures(status)["failed"]) == (OK, "2")
     monitor.failed("torn")
-    assert monitor.report(0, 0.0).message == "1 unusable frames, the last one: torn"
+    assert monitor.report(0.0).message == "1 unusable frames, the last one: torn"
 
 
 def test_faces_that_cannot_be_read_are_counted_by_their_reason(monitor):
     monitor.processed(result(face("too small: 20 px, need 24"), face()), {})
     monitor.processed(result(face("too small: 9 px, need 24"), face("turned: 80 degrees")), {})
-    told = figures(monitor.report(0, 0.0))
+    told = figures(monitor.report(0.0))
     rejected = {key: value for key, value in told.items() if key.startswith("rejected.")}
     assert rejected == {"rejected.too small": "2", "rejected.turned": "1"}
 
@@ -109,7 +111,7 @@ def test_faces_that_cannot_be_read_are_counted_by_their_reason(monitor):
 def test_milliseconds_of_the_last_frames(monitor, spent_ms, p50, p95):
     for each in spent_ms:
         monitor.processed(result(), {"detect": each, "total": each})
-    told = figures(monitor.report(0, 0.0))
+    told = figures(monitor.report(0.0))
     stages = {key: value for key, value in told.items() if key.startswith("latency_ms.")}
     assert stages == {
         "latency_ms.detect.p50": p50,
@@ -137,7 +139,7 @@ def test_the_rate_is_that_of_the_last_seconds(monitor, clock, count, every_s, th
         clock.now_s = begin_s + number * every_s
         monitor.processed(result(), {})
     clock.now_s += then_s
-    status = monitor.report(0, 0.0)
+    status = monitor.report(0.0)
     assert float(figures(status)["frames_per_s"]) == pytest.approx(rate, abs=0.01)
     assert status.message == f"{rate:.1f} frames/s"
 
@@ -154,7 +156,7 @@ def test_silence_is_stale(monitor, clock, received, silence_s, silent_s, level):
     else:
         silent_s -= 1.0
     clock.now_s += silent_s
-    status = monitor.report(0, silence_s)
+    status = monitor.report(silence_s)
     assert status.level == level
     if level == STALE:
         assert status.message == f"no image for {monitor.silent_s():.0f} s"

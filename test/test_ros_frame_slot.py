@@ -13,22 +13,26 @@ def test_a_closed_slot_gives_nothing():
     slot = FrameSlot()
     slot.close()
     assert slot.take() is None
-    assert slot.dropped == 0
 
 
 @pytest.mark.parametrize(
-    ("put", "taken", "dropped"), [([1], 1, 0), ([1, 2], 2, 1), ([1, 2, 3], 3, 2)]
+    ("put", "taken", "replaced"),
+    [
+        (["a1"], {"a": "a1"}, [False]),
+        (["a1", "a2", "a3"], {"a": "a3"}, [False, True, True]),
+        (["a1", "b1", "a2"], {"a": "a2", "b": "b1"}, [False, False, True]),
+    ],
 )
-def test_the_newest_frame_replaces_the_others(put, taken, dropped):
+def test_the_newest_frame_of_each_source_replaces_the_others(put, taken, replaced):
     slot = FrameSlot()
-    for frame in put:
-        slot.put(frame)
-    assert (slot.take(), slot.dropped) == (taken, dropped)
+    assert [slot.put(frame[0], frame) for frame in put] == replaced
+    assert slot.take() == taken
+    assert slot.put("a", "a9") is False  # nothing is left
 
 
 def test_closing_lets_go_of_a_frame():
     slot = FrameSlot()
-    slot.put(1)
+    slot.put("a", 1)
     slot.close()
     assert slot.take() is None
 
@@ -37,67 +41,71 @@ def test_a_slow_worker_gets_the_newest_frame():
     busy, go_on, done = threading.Event(), threading.Event(), threading.Event()
     handled = []
 
-    def handle(frame: int) -> None:
-        handled.append(frame)
+    def handle(frames: dict[str, int]) -> None:
+        handled.append(frames)
         busy.set()
         assert go_on.wait(LIMIT_S)
-        if frame == 9:
+        if 9 in frames.values():
             done.set()
 
     worker = Worker(handle, "test")
-    worker.slot.put(0)
+    worker.slot.put("a", 0)
     assert busy.wait(LIMIT_S)
     for frame in range(1, 10):
-        worker.slot.put(frame)
+        worker.slot.put("a", frame)
     go_on.set()
     assert done.wait(LIMIT_S)
     worker.stop()
-    assert handled == [0, 9]
-    assert worker.slot.dropped == 8
+    assert handled == [{"a": 0}, {"a": 9}]
     worker.check()
 
 
 def test_no_frame_is_handled_twice_or_out_of_order():
-    handled = []
+    handled, replaced = [], []
     worker = Worker(handled.append, "test")
-    puts = [threading.Thread(target=worker.slot.put, args=(n,)) for n in range(50)]
+
+    def put(number: int) -> None:
+        replaced.append(worker.slot.put("a", number))
+
+    puts = [threading.Thread(target=put, args=(n,)) for n in range(50)]
     for thread in puts:
         thread.start()
     for thread in puts:
         thread.join()
     worker.stop()
-    assert len(set(handled)) == len(handled) <= 50 - worker.slot.dropped
+    numbers = [frames["a"] for frames in handled]
+    assert len({*numbers}) == len(numbers) <= 50 - sum(replaced)
 
 
 def test_stopping_waits_for_the_frame_in_hand():
     busy, go_on = threading.Event(), threading.Event()
     handled = []
 
-    def handle(frame: int) -> None:
+    def handle(frames: dict[str, int]) -> None:
         busy.set()
         assert go_on.wait(LIMIT_S)
-        handled.append(frame)
+        handled.append(frames)
 
     worker = Worker(handle, "test")
-    worker.slot.put(1)
+    worker.slot.put("a", 1)
     assert busy.wait(LIMIT_S)
     at_the_close = threading.Thread(target=lambda: (worker.slot.take(), go_on.set()))
     at_the_close.start()
     worker.stop()
     at_the_close.join()
-    assert handled == [1]
+    assert handled == [{"a": 1}]
 
 
 def test_the_death_of_the_thread_is_told():
     reached = threading.Event()
 
-    def handle(frame: int) -> None:
+    def handle(frames: dict[str, int]) -> None:
         reached.set()
-        raise KeyError(frame)
+        raise KeyError("unforeseen")
 
     worker = Worker(handle, "test")
     worker.check()
-    worker.slot.put(1)
+    worker.slot.put("a", 1)
     assert reached.wait(LIMIT_S)
     worker.stop()
     with pytest.raises(KeyError):

@@ -46,7 +46,7 @@ class Rig:
         given = {"width": 160, "height": 120, "k": MATRIX, "distortion_model": "plumb_bob"}
         message = CameraInfo(**given | fields)
         self.info.publish(message)
-        poses = self.node._session._poses
+        poses = self.node._session._cameras[""].poses
         self.ros.until(lambda: poses._info == message, "the calibration")
 
     def show(self, stamp_s, **fields):
@@ -58,7 +58,7 @@ class Rig:
         return message.header
 
     def until_worked(self, count):
-        monitor = self.node._session._monitor
+        monitor = self.node._session._cameras[""].monitor
         self.ros.until(lambda: monitor._processed == count, f"{count} images")
 
 
@@ -140,7 +140,7 @@ def test_where_the_calibration_is(ros, image, remapped, expected):
         return Node("subject", namespace="robot", cli_args=["--ros-args", *arguments], **given)
 
     topic = image if image != "/image" else "/robot/image"
-    assert info_topic(ros.node(make), topic) == expected
+    assert info_topic(ros.node(make), "", topic) == expected
 
 
 def test_a_node_that_rests_takes_tf_down(ros):

@@ -23,8 +23,8 @@ from ros_tools import (
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from fer_ros.cameras import CamerasPipeline
 from fer_ros.labels import EMOTIONS
-from fer_ros.pipeline import EmotionPipeline
 from fer_ros.ros.convert import to_rgb
 from fer_ros.ros.humans import (
     OF_A_FACE,
@@ -81,7 +81,7 @@ class Rig:
 
     def until_worked(self, count):
         """Waits until so many images are done, with all that there is to say about them."""
-        monitor = self.node._session._monitor
+        monitor = self.node._session._cameras[""].monitor
         self.ros.until(lambda: monitor._processed == count, f"{count} images")
 
     def topics(self):
@@ -289,7 +289,9 @@ def crowd(random, share):
 def test_many_faces_appear_and_leave_at_random(ros):
     """The topics are those of who is there, after each image, and nothing is left in the end."""
     threads = set(threading.enumerate())
-    rig = Rig(ros, lambda config: EmotionPipeline(config, Crowd(), NodeClassifier()))
+    rig = Rig(
+        ros, lambda cameras, config: CamerasPipeline(cameras, config, Crowd(), NodeClassifier())
+    )
     random = np.random.default_rng(5)
     seen = set()
     for step in range(25):

@@ -53,7 +53,7 @@ SILENT = {
 
 @pytest.mark.parametrize(("settings", "publishers", "why"), SILENT.values(), ids=SILENT)
 def test_why_no_image_arrives(ros, settings, publishers, why):
-    asking = ImageInput(ros.node(Node, "emotion_node"), NodeConfig(**settings), pytest.fail)
+    asking = ImageInput(ros.node(Node, "emotion_node"), NodeConfig(**settings), "", pytest.fail)
     camera = ros.node(Node, "camera")
     for kind, topic, qos in publishers:
         camera.create_publisher(kind, topic, qos)
@@ -74,7 +74,7 @@ def test_images_of_a_publisher_that_does_not_fit_are_missed_aloud(
 ):
     heard, said = [], ""
     node = ros.node(Node, "emotion_node")
-    ImageInput(node, NodeConfig(image_qos=wanted), heard.append)
+    ImageInput(node, NodeConfig(image_qos=wanted), "", heard.append)
     publisher = ros.node(Node, "camera").create_publisher(Image, "image", offered)
 
     def settled():
@@ -90,7 +90,7 @@ def test_images_of_a_publisher_that_does_not_fit_are_missed_aloud(
 
 def test_closing_unsubscribes(ros):
     node = ros.node(Node, "emotion_node")
-    asking = ImageInput(node, NodeConfig(), pytest.fail)
+    asking = ImageInput(node, NodeConfig(), "", pytest.fail)
     assert asking.topic == "/image"
     asking.close()
     assert list(node.subscriptions) == []

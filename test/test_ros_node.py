@@ -16,7 +16,7 @@ from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
 
 from fer_ros.align import TEMPLATE_XY
-from fer_ros.pipeline import EmotionPipeline
+from fer_ros.cameras import CamerasPipeline
 from fer_ros.ros.node import EmotionNode
 from fer_ros.weights import ModelCard, write_card
 
@@ -90,7 +90,7 @@ def test_it_starts_by_itself(ros, capfd):
     peer.show(1.0)
     assert peer.state() == "active"
     said = capfd.readouterr().err
-    assert "configured: model fake on cpu" in said
+    assert "configured: model fake, fake on cpu: made up" in said
     assert "active, waiting for images on /image" in said
 
 
@@ -183,11 +183,12 @@ def no_detector(folder):
     return {"detector__model_path": path}, f"detector model {path}: no such file"
 
 
-def parts(config):
+def parts(cameras, config):
     """Real are the parts that the settings name; those without a name are made up."""
     if config.classifier.model:
-        return EmotionPipeline(config)
-    return fake_pipeline(config) if config.detector.model_path else quick_pipeline()(config)
+        return CamerasPipeline(cameras, config)
+    make = fake_pipeline if config.detector.model_path else quick_pipeline()
+    return make(cameras, config)
 
 
 @pytest.mark.parametrize("fault", [no_model, damaged, out_of_range, no_choice, no_detector])
@@ -301,10 +302,10 @@ def test_what_cannot_be_enabled_says_why(ros):
 def test_an_unforeseen_error_in_configure_is_logged_and_can_be_mended(ros, capfd):
     faults = [KeyError("odd")]
 
-    def make(config):
+    def make(cameras, config):
         if faults:
             raise faults.pop()
-        return quick_pipeline()(config)
+        return quick_pipeline()(cameras, config)
 
     node, peer = ros.node(EmotionNode, make), Peer(ros)
     assert node.trigger_configure() == ERROR
@@ -327,7 +328,7 @@ def test_an_unforeseen_error_in_activate_leaves_no_thread(ros, monkeypatch):
     node, peer = ros.node(EmotionNode, quick_pipeline()), Peer(ros)
     node.trigger_configure()
     with monkeypatch.context() as patch:
-        patch.setattr("fer_ros.ros.session.ImageInput", refuse)
+        patch.setattr("fer_ros.ros.camera_session.ImageInput", refuse)
         assert node.trigger_activate() == ERROR
     assert set(threading.enumerate()) == threads
     assert peer.state() == "unconfigured"

@@ -42,6 +42,10 @@ def dotted(kind, prefix=""):
             yield prefix + item.name, item
 
 
+def as_parameter(value):
+    return [*value] if isinstance(value, tuple) else value
+
+
 NAMES = [name for kind in KINDS for name, _ in dotted(kind)]
 
 
@@ -56,7 +60,7 @@ def test_every_setting_is_a_parameter_with_text_and_range(ros):
     for kind in KINDS:
         for name, item in dotted(kind):
             descriptor = node.describe_parameter(name)
-            assert node.get_parameter(name).value == item.default
+            assert node.get_parameter(name).value == as_parameter(item.default)
             assert descriptor.description == item.metadata["about"]
             spans = [*descriptor.integer_range, *descriptor.floating_point_range]
             wanted = (item.metadata.get("low"), item.metadata.get("high"))
@@ -97,6 +101,11 @@ def test_what_is_set_is_read(ros, name, given, read):
         ("humans_prefix", "/9", "parameter humans_prefix: expected a name such as '/humans', got"),
         ("humans_prefix", "humans", "parameter humans_prefix: expected a name such as '/humans'"),
         ("humans_prefix", "/a/", "parameter humans_prefix: expected a name such as '/humans', got"),
+        ("cameras", ["front", "a b"], "parameter cameras: expected different names such as ['fr"),
+        ("cameras", ["eye", "eye"], "parameter cameras: expected different names such as ['front'"),
+        ("cameras", ["front", ""], "parameter cameras: expected different names such as ['front'"),
+        ("cameras", [1, 2], "parameter cameras: expected different names such as ['front', 'rear"),
+        ("cameras", "front", "parameter cameras: expected different names such as ['front', 'rea"),
         ("id_prefix", "", "parameter id_prefix: expected a name such as 'f', got ''"),
         ("id_prefix", "9", "parameter id_prefix: expected a name such as 'f', got '9'"),
         ("id_prefix", "a__b", "parameter id_prefix: expected a name such as 'f', got 'a__b'"),
@@ -117,7 +126,7 @@ def test_a_bad_value_is_told_when_it_is_read(ros, name, given, says):
     assert "\n" not in str(caught.value)
     # and can be mended
     dotted_name = name.replace("__", ".")
-    default = dict(dotted(kind))[dotted_name].default
+    default = as_parameter(dict(dotted(kind))[dotted_name].default)
     (result,) = node.set_parameters([Parameter(dotted_name, value=default)])
     assert result.successful, result.reason
     assert parameters.read(kind) == kind()
@@ -127,7 +136,7 @@ def test_unknown_parameters_are_told_with_the_nearest_known_one(ros, capfd):
     node, _ = make(ros, detector__min_scor=0.3, zzz=1, use_sim_time=False)
     told = capfd.readouterr().err
     assert "unknown parameter 'detector.min_scor' is ignored; did you mean 'detector.min_sc" in told
-    assert "unknown parameter 'zzz' is ignored; known: source, image_transport" in told
+    assert "unknown parameter 'zzz' is ignored; known: source, cameras, image_transport" in told
     assert told.count("unknown parameter") == 2
     assert not node.has_parameter("zzz")
 
@@ -237,7 +246,7 @@ def test_the_readme_says_which_ones_change_while_they_are_in_use(ros):
     parameters.locked = True
     live = set()
     for name, item in (pair for kind in KINDS for pair in dotted(kind)):
-        (result,) = node.set_parameters([Parameter(name, value=item.default)])
+        (result,) = node.set_parameters([Parameter(name, value=as_parameter(item.default))])
         assert result.successful or result.reason
         live |= {name} if result.successful else set()
     (sentence,) = [

@@ -73,7 +73,9 @@ class Rig:
 
     def received(self, count):
         """Waits until the node has got so many images."""
-        self.ros.until(lambda: self.node._session._monitor._received == count, f"{count} images")
+        self.ros.until(
+            lambda: self.node._session._cameras[""].monitor._received == count, f"{count} images"
+        )
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The work of an active node beside another detector: its faces in, their expressions out."""
 
-import threading
 from collections import defaultdict
 from contextlib import ExitStack
 from time import monotonic, perf_counter
@@ -12,6 +11,7 @@ from sensor_msgs.msg import Image
 
 from fer_ros.crops import CropPipeline, FaceCrop
 from fer_ros.ros.convert import ConversionError, stamp_s, to_rgb
+from fer_ros.ros.diagnostics import Monitor
 from fer_ros.ros.faces_input import FacesInput
 from fer_ros.ros.frame_slot import Worker
 from fer_ros.ros.humans import FaceTopics, hri_words, to_expression
@@ -36,13 +36,11 @@ class CropSession(Session):
         super().__init__(node, config, pipeline.config, outputs)
         self._pipeline = pipeline
         self._born_s = monotonic()
-        self._lock = threading.Lock()
-        self._waiting: dict[str, Image] = {}
-        self._dropped = 0
+        self._monitor = Monitor()
         self._words = hri_words(label_names(config.label_map))
         self._topics = FaceTopics(node, config.humans_prefix, {"expression": Expression})
         pipeline.reset()
-        self._worker: Worker[str] = Worker(self._handle, "expressions")
+        self._worker: Worker[Image] = Worker(self._handle, "expressions")
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # or its thread would outlive a failed activation
             self._input = FacesInput(node, config, self._topics.keep, self._take)
@@ -55,29 +53,25 @@ class CropSession(Session):
         self._worker.stop()
         self._topics.keep(())
 
-    def report(self) -> DiagnosticStatus:
+    def report(self) -> dict[str, DiagnosticStatus]:
         """WARN when nobody publishes faces; that none are there is no fault."""
         self._worker.check()
         self._input.look()
-        status = self._monitor.report(self._dropped, silence_s=0)
+        status = self._monitor.report(silence_s=0)
         silence_s = self.config.image_timeout_s
         if 0 < silence_s <= monotonic() - self._born_s and self._input.is_alone():
             status.level = DiagnosticStatus.WARN
             status.message = f"no publisher on {self._input.topic}: does the face detector run?"
             self._warn("silence", status.message)
-        return status
+        return {"": status}
 
     def _take(self, id: str, message: Image) -> None:
         self._monitor.received()
-        with self._lock:
-            self._dropped += id in self._waiting
-            self._waiting[id] = message
-        self._worker.slot.put(id)
+        if self._worker.slot.put(id, message):
+            self._monitor.dropped()
 
-    def _handle(self, _: str) -> None:
+    def _handle(self, messages: dict[str, Image]) -> None:
         """All pictures that wait, in the worker's thread."""
-        with self._lock:
-            messages, self._waiting = self._waiting, {}
         begin = perf_counter()
         crops = self._convert(messages)
         converted = perf_counter()
@@ -88,7 +82,7 @@ class CropSession(Session):
         try:
             faces, stages_ms = self._pipeline(crops)
         except RuntimeError as error:  # PyTorch's, as when a GPU is full
-            self._lose(f"the pictures of {len(crops)} faces", error)
+            self._lose(f"the pictures of {len(crops)} faces", error, self._monitor)
             return
         analysed = perf_counter()
         read = [(messages[face.id], face) for face in faces]
@@ -111,7 +105,7 @@ class CropSession(Session):
         try:
             return FaceCrop(id, Frame(to_rgb(message), stamp_s(message.header)))
         except ConversionError as error:
-            self._lose(f"the picture of face {id}", error)
+            self._lose(f"the picture of face {id}", error, self._monitor)
             return None
 
     def _publish(self, read: _Read) -> None:
@@ -125,5 +119,5 @@ class CropSession(Session):
         for together in images.values():
             header = together[0][0].header
             result = FrameEmotions(stamp_s(header), [face for _, face in together], {})
-            self._outputs.publish(result, header)
+            self._outputs.publish("", result, header)
             self._note(result, self._input.topic)

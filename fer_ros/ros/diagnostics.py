@@ -24,7 +24,7 @@ class Monitor:
         self._clock = clock
         self._lock = threading.Lock()
         self._heard_s = clock()
-        self._received = self._processed = self._failed = self._faces = 0
+        self._received = self._processed = self._dropped = self._failed = self._faces = 0
         self._failed_before = 0  # of the last report
         self._last_failure = ""
         self._rejected: Counter[str] = Counter()
@@ -36,6 +36,11 @@ class Monitor:
         with self._lock:
             self._heard_s = self._clock()
             self._received += 1
+
+    def dropped(self) -> None:
+        """A frame was overtaken by a newer one."""
+        with self._lock:
+            self._dropped += 1
 
     def failed(self, reason: str) -> None:
         """A frame could not be used."""
@@ -59,14 +64,14 @@ class Monitor:
         with self._lock:
             return self._clock() - self._heard_s
 
-    def report(self, dropped: int, silence_s: float) -> DiagnosticStatus:
+    def report(self, silence_s: float) -> DiagnosticStatus:
         """STALE after ``silence_s`` without a frame, WARN when frames failed since last time.
 
-        ``dropped`` frames were overtaken by newer ones; ``silence_s`` 0: never stale.
+        ``silence_s`` 0: never stale.
         """
         silent_s = self.silent_s()
         with self._lock:
-            status = DiagnosticStatus(values=self._values(dropped, silent_s))
+            status = DiagnosticStatus(values=self._values(silent_s))
             rate = self._frames_per_s()
             status.level, status.message = DiagnosticStatus.OK, f"{rate:.1f} frames/s"
             failures = self._failed - self._failed_before
@@ -79,12 +84,12 @@ class Monitor:
                 status.message = f"no image for {silent_s:.0f} s"
         return status
 
-    def _values(self, dropped: int, silent_s: float) -> list[KeyValue]:
+    def _values(self, silent_s: float) -> list[KeyValue]:
         values = {
             "frames_per_s": f"{self._frames_per_s():.2f}",
             "received": str(self._received),
             "processed": str(self._processed),
-            "dropped": str(dropped),
+            "dropped": str(self._dropped),
             "failed": str(self._failed),
             "last_failure": self._last_failure,
             "last_image_age_s": f"{silent_s:.2f}" if self._received else "",

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from fer_ros.pose import Camera, HeadPose, head_pose
-from fer_ros.ros.params import image_qos
+from fer_ros.ros.params import below, image_qos
 from fer_ros.types import FaceEmotion, FrameEmotions
 
 _OWN_NAME = "camera_info"
@@ -22,17 +22,18 @@ class HeadPoses:
     """Publishes where heads are, once the calibration of the camera has come.
 
     It comes on ``camera_info`` beside the topic of the images, as image_transport has it, unless
-    that name is remapped. Why there is nothing to publish is told once.
+    that name, below that of the camera if it has one, is remapped. Why there is nothing to publish
+    is told once.
     """
 
-    def __init__(self, node: Node, image_topic: str) -> None:
+    def __init__(self, node: Node, camera: str, image_topic: str) -> None:
         self._node = node
         self._born_s = monotonic()
         self._told: set[str] = set()
         self._info: CameraInfo | None = None
         self._transforms = node.create_publisher(TFMessage, "/tf", _DEPTH)
         self._subscription = node.create_subscription(
-            CameraInfo, info_topic(node, image_topic), self._hear, image_qos("sensor_data")
+            CameraInfo, info_topic(node, camera, image_topic), self._hear, image_qos("sensor_data")
         )
 
     def close(self) -> None:
@@ -85,10 +86,11 @@ class HeadPoses:
             self._node.get_logger().warning(f"no heads in TF: {why}")
 
 
-def info_topic(node: Node, image_topic: str) -> str:
+def info_topic(node: Node, camera: str, image_topic: str) -> str:
     """Where the calibration of the images on this topic is published."""
-    remapped = node.resolve_topic_name(_OWN_NAME)
-    if remapped != node.resolve_topic_name(_OWN_NAME, only_expand=True):
+    own_name = below(camera, _OWN_NAME)
+    remapped = node.resolve_topic_name(own_name)
+    if remapped != node.resolve_topic_name(own_name, only_expand=True):
         return remapped
     above = image_topic.removesuffix("/compressed").rpartition("/")[0]
     return f"{above}/{_OWN_NAME}"

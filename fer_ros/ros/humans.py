@@ -91,17 +91,20 @@ class FaceTopics:
 
 
 class Humans:
-    """All topics of the faces of a camera; ``words`` as of ``hri_words``."""
+    """All topics of the faces of all cameras; ``words`` as of ``hri_words``."""
 
     def __init__(self, node: Node, prefix: str, words: Mapping[str, str]) -> None:
         self._node = node
         self._words = words
         self._topics = FaceTopics(node, prefix, OF_A_FACE)
         self._tracked = node.create_publisher(IdsList, f"{prefix}/faces/tracked", 1)
+        self._lock = threading.Lock()
         self._header = Header()
+        self._present: dict[str, list[str]] = {}  # ids by camera
 
     def publish(
         self,
+        camera: str,
         result: FrameEmotions,
         present: list[str],
         image_rgb: NDArray[np.uint8],
@@ -109,9 +112,7 @@ class Humans:
         with_pictures: bool,
     ) -> None:
         """What is known of the faces of one image (H, W, 3); ``present`` has those not gone."""
-        self._header = header
-        self._topics.keep(present)
-        self._tracked.publish(IdsList(header=header, ids=present))
+        self._track(camera, present, header)
         height, width = image_rgb.shape[:2]
         for face in result.faces:
             self._topics.publish(face.id, "roi", to_region(face, header, (height, width)))
@@ -124,15 +125,22 @@ class Humans:
             if with_pictures:
                 self._publish_pictures(face, image_rgb, header)
 
-    def forget(self) -> None:
-        """All faces are gone, and those who watch ``tracked`` hear of it."""
-        self._topics.keep(())
-        self._tracked.publish(IdsList(header=self._header))
+    def forget(self, camera: str) -> None:
+        """The faces of a camera are gone, and those who watch ``tracked`` hear of it."""
+        self._track(camera, [], self._header)
 
     def close(self) -> None:
         """Takes the topics down."""
         self._topics.keep(())
         self._node.destroy_publisher(self._tracked)
+
+    def _track(self, camera: str, present: list[str], header: Header) -> None:
+        with self._lock:
+            self._header = header
+            self._present[camera] = present
+            ids = [id for those in self._present.values() for id in those]
+            self._topics.keep(ids)
+            self._tracked.publish(IdsList(header=header, ids=ids))
 
     def _publish_pictures(
         self, face: FaceEmotion, image_rgb: NDArray[np.uint8], header: Header

@@ -7,7 +7,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
-from fer_ros.ros.params import NodeConfig, image_qos
+from fer_ros.ros.params import NodeConfig, below, image_qos
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -19,16 +19,24 @@ _TYPES = {"raw": Image, "compressed": CompressedImage}
 
 
 class ImageInput:
-    """Subscribes to the images that the settings ask for; ``topic`` is the full name."""
+    """Subscribes to the images that the settings ask for; ``topic`` is the full name.
+
+    The topics of a camera that has a name are below it.
+    """
 
     def __init__(
-        self, node: Node, config: NodeConfig, on_image: Callable[[Image | CompressedImage], None]
+        self,
+        node: Node,
+        config: NodeConfig,
+        camera: str,
+        on_image: Callable[[Image | CompressedImage], None],
     ) -> None:
         self._node = node
         self._config = config
+        self._topics = {kind: below(camera, topic) for kind, topic in _TOPICS.items()}
         self._subscription = node.create_subscription(
             _TYPES[config.image_transport],
-            _TOPICS[config.image_transport],
+            self._topics[config.image_transport],
             on_image,
             image_qos(config.image_qos),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._tell_incompatible),
@@ -50,11 +58,12 @@ class ImageInput:
             )
             return f"publishers: {offers}; this node asks for {wanted}"
         other = "raw" if self._config.image_transport == "compressed" else "compressed"
-        other_topic = self._node.resolve_topic_name(_TOPICS[other])
+        other_topic = self._node.resolve_topic_name(self._topics[other])
         if self._node.count_publishers(other_topic):
             return f"no publisher, but {other_topic} has one: set image_transport to {other!r}"
+        own = self._topics["raw"]
         return (
-            f"no publisher (asking for {wanted}): does the camera run, is 'image' remapped to it?"
+            f"no publisher (asking for {wanted}): does the camera run, is {own!r} remapped to it?"
         )
 
     def _tell_incompatible(self, event: Any) -> None:

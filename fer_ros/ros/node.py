@@ -4,7 +4,7 @@ import gc
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -15,32 +15,31 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
+from fer_ros.cameras import CamerasPipeline
 from fer_ros.config import PipelineConfig
 from fer_ros.crops import CropPipeline
-from fer_ros.pipeline import EmotionPipeline
+from fer_ros.ros.camera_session import CameraSession
 from fer_ros.ros.diagnostics import to_values
 from fer_ros.ros.identities import Identities
 from fer_ros.ros.outputs import Outputs
-from fer_ros.ros.params import NodeConfig, Parameters
+from fer_ros.ros.params import NodeConfig, Parameters, id_prefix
 from fer_ros.ros.process import one_line, ros, spin
-from fer_ros.ros.session import CameraSession, Session
+from fer_ros.ros.session import Session
 
 _REPORT_S = 1.0
 
-_MakePipeline = Callable[[PipelineConfig], EmotionPipeline | CropPipeline]
-
 
 class EmotionNode(LifecycleNode):
-    """Reads the faces of one camera, or those that another node finds.
+    """Reads the faces of one camera or several, or those that another node finds.
 
     Unconfigured, it takes parameters; inactive, it has its models loaded; active, it is subscribed
-    and works on the newest image. ``make_pipeline`` and ``make_crop_pipeline`` make the pipeline of
-    its settings; the other arguments are those of rclpy's nodes.
+    and works on the newest images. ``make_pipeline`` and ``make_crop_pipeline`` make the pipeline
+    of its cameras and settings; the other arguments are those of rclpy's nodes.
     """
 
     def __init__(
         self,
-        make_pipeline: Callable[[PipelineConfig], EmotionPipeline] = EmotionPipeline,
+        make_pipeline: Callable[[Sequence[str], PipelineConfig], CamerasPipeline] = CamerasPipeline,
         make_crop_pipeline: Callable[[PipelineConfig], CropPipeline] = CropPipeline,
         **node_arguments: Any,
     ) -> None:
@@ -49,15 +48,13 @@ class EmotionNode(LifecycleNode):
             automatically_declare_parameters_from_overrides=True,
             **node_arguments,
         )
-        self._make_pipeline: dict[str, _MakePipeline] = {
-            "camera": make_pipeline,
-            "ros4hri": make_crop_pipeline,
-        }
+        self._make_pipeline = make_pipeline
+        self._make_crop_pipeline = make_crop_pipeline
         self._settings = Parameters(self, NodeConfig, PipelineConfig, on_change=self._apply)
         self._config = NodeConfig()
-        self._pipeline: EmotionPipeline | CropPipeline | None = None
+        self._pipeline: CamerasPipeline | CropPipeline | None = None
         self._outputs: Outputs | None = None
-        self._identities: Identities | None = None
+        self._identities: dict[str, Identities] = {}
         self._session: Session | None = None
         self._trouble = ""  # why the last transition failed
         self._is_over = False
@@ -150,17 +147,23 @@ class EmotionNode(LifecycleNode):
         _demand("tf2_msgs", "publish_tf", self._config.publish_tf)
         settings = self._settings.read(PipelineConfig)
         self._outputs = Outputs(self, self._config)
-        self._identities = Identities(self._config.id_prefix, self._config.deterministic_ids)
-        self._pipeline = self._make_pipeline[self._config.source](settings)
+        if self._config.source == "camera":
+            self._identities = {
+                camera: Identities(id_prefix(camera, self._config), self._config.deterministic_ids)
+                for camera in self._config.cameras
+            }
+            self._pipeline = self._make_pipeline(self._config.cameras, settings)
+        else:
+            self._pipeline = self._make_crop_pipeline(settings)
         self._pipeline.classifier.warm_up()
         self._settings.locked = True
         self._trouble = ""
-        engine = self._engine()
-        self.get_logger().info(f"configured: model {engine['model']} on {engine['device']}")
+        classifier = self._pipeline.classifier
+        self.get_logger().info(f"configured: model {classifier.card.name}, {classifier.reason}")
 
     def _make_session(self) -> Session:
-        assert self._pipeline and self._outputs and self._identities, "it is configured"
-        if isinstance(self._pipeline, EmotionPipeline):
+        assert self._pipeline and self._outputs, "it is configured"
+        if isinstance(self._pipeline, CamerasPipeline):
             return CameraSession(
                 self, self._config, self._pipeline, self._outputs, self._identities
             )
@@ -187,7 +190,8 @@ class EmotionNode(LifecycleNode):
     def _free(self) -> None:
         if self._outputs:
             self._outputs.close()
-        self._outputs = self._identities = self._pipeline = None
+        self._outputs = self._pipeline = None
+        self._identities = {}
         self._settings.locked = False
         gc.collect()
         torch = sys.modules.get("torch")
@@ -198,15 +202,23 @@ class EmotionNode(LifecycleNode):
         """What computes."""
         if self._pipeline is None:
             return {}
-        card, device = self._pipeline.classifier.card, self._pipeline.classifier.device
-        return {"device": device, "model": card.name, "sha256": card.sha256}
+        classifier = self._pipeline.classifier
+        return {
+            "device": classifier.device,
+            "model": classifier.card.name,
+            "sha256": classifier.card.sha256,
+            "reason": classifier.reason,
+            "fallback": classifier.fallback,
+        }
 
     def _report(self) -> None:
-        status = self._session.report() if self._session else self._report_of_rest()
-        status.name = f"{self.get_fully_qualified_name()}: frames"
-        status.values = [*to_values(self._engine()), *status.values]
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(DiagnosticArray(header=Header(stamp=stamp), status=[status]))
+        rest = {camera: self._report_of_rest() for camera in self._config.cameras}
+        statuses = self._session.report() if self._session else rest
+        for camera, status in statuses.items():
+            status.name = f"{self.get_fully_qualified_name()}: {camera} frames".replace("  ", " ")
+            status.values = [*to_values(self._engine()), *status.values]
+        header = Header(stamp=self.get_clock().now().to_msg())
+        self._diagnostics.publish(DiagnosticArray(header=header, status=[*statuses.values()]))
 
     def _report_of_rest(self) -> DiagnosticStatus:
         if self._trouble:

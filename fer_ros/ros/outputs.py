@@ -1,7 +1,7 @@
 """Where results go: topics, and a file of JSON lines where one is asked for."""
 
 import json
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -16,7 +16,7 @@ from vision_msgs.msg import Detection2DArray, LabelInfo
 from fer_ros.draw import draw
 from fer_ros.records import to_record
 from fer_ros.ros.convert import to_detections, to_image, to_label_info
-from fer_ros.ros.params import NodeConfig, label_names
+from fer_ros.ros.params import NodeConfig, below, label_names
 from fer_ros.types import FrameEmotions
 
 if TYPE_CHECKING:
@@ -36,47 +36,54 @@ class Outputs:
         self.config = config
         self._node = node
         self._names = label_names(config.label_map)
-        self._told_privacy = False
         self._log = _open(config.log_path) if config.log_path else None
         with ExitStack() as undo:
             undo.callback(self._close_log)
-            self._emotions = node.create_lifecycle_publisher(Detection2DArray, "~/emotions", 10)
-            self._debug_image = node.create_lifecycle_publisher(Image, "~/debug_image", 1)
-            self._labels = node.create_publisher(LabelInfo, "~/emotions/labels", _LATCHED)
+            self._topics = {
+                camera: undo.enter_context(closing(_Topics(node, camera, self._names)))
+                for camera in config.cameras
+            }
             self._humans = self._make_humans() if config.source == "camera" else None
             undo.pop_all()
-        now = Header(stamp=node.get_clock().now().to_msg())
-        self._labels.publish(to_label_info(now, self._names))
 
-    def publish(self, result: FrameEmotions, header: Header) -> None:
+    def publish(self, camera: str, result: FrameEmotions, header: Header) -> None:
         """The emotions of one frame, under the header of its image."""
-        self._emotions.publish(to_detections(result.faces, header, self._names))
+        emotions = to_detections(result.faces, header, self._names)
+        self._topics[camera].emotions.publish(emotions)
 
     def publish_humans(
-        self, result: FrameEmotions, present: list[str], image_rgb: NDArray[uint8], header: Header
+        self,
+        camera: str,
+        result: FrameEmotions,
+        present: list[str],
+        image_rgb: NDArray[uint8],
+        header: Header,
     ) -> None:
         """The faces as REP-155 has them; ``present`` has the ids of those that are not gone."""
         if self._humans and self.config.publish_humans:
             with_pictures = not self.config.privacy
-            self._humans.publish(result, present, image_rgb, header, with_pictures)
+            self._humans.publish(camera, result, present, image_rgb, header, with_pictures)
         else:
-            self.forget()
+            self.forget(camera)
 
-    def forget(self) -> None:
+    def forget(self, camera: str) -> None:
         """Nobody is there any more."""
         if self._humans:
-            self._humans.forget()
+            self._humans.forget(camera)
 
-    def draw(self, result: FrameEmotions, image_rgb: NDArray[uint8], header: Header) -> None:
+    def draw(
+        self, camera: str, result: FrameEmotions, image_rgb: NDArray[uint8], header: Header
+    ) -> None:
         """The annotated image (H, W, 3), for those who watch; costs nothing when nobody does."""
-        if not self._debug_image.get_subscription_count():
+        topics = self._topics[camera]
+        if not topics.debug_image.get_subscription_count():
             return
         if not self.config.privacy:
-            self._debug_image.publish(to_image(draw(image_rgb, result.faces), header))
-        elif not self._told_privacy:
-            self._told_privacy = True
+            topics.debug_image.publish(to_image(draw(image_rgb, result.faces), header))
+        elif not topics.told_privacy:
+            topics.told_privacy = True
             self._node.get_logger().warning(
-                f"{self._debug_image.topic_name} is watched, but the parameter privacy keeps "
+                f"{topics.debug_image.topic_name} is watched, but the parameter privacy keeps "
                 "pictures back; to see them, start the node with privacy:=false"
             )
 
@@ -88,9 +95,8 @@ class Outputs:
 
     def close(self) -> None:
         """Takes the topics down and closes the file."""
-        self._node.destroy_lifecycle_publisher(self._emotions)
-        self._node.destroy_lifecycle_publisher(self._debug_image)
-        self._node.destroy_publisher(self._labels)
+        for topics in self._topics.values():
+            topics.close()
         if self._humans:
             self._humans.close()
         self._close_log()
@@ -111,6 +117,25 @@ class Outputs:
         if self._log:
             with suppress(OSError):  # a full disk was told when the lines were written
                 self._log.close()
+
+
+class _Topics:
+    """The topics of one camera."""
+
+    def __init__(self, node: LifecycleNode, camera: str, names: dict[str, str]) -> None:
+        self._node = node
+        self.told_privacy = False
+        own = "~/" + below(camera, "")
+        self.emotions = node.create_lifecycle_publisher(Detection2DArray, f"{own}emotions", 10)
+        self.debug_image = node.create_lifecycle_publisher(Image, f"{own}debug_image", 1)
+        self._labels = node.create_publisher(LabelInfo, f"{own}emotions/labels", _LATCHED)
+        now = Header(stamp=node.get_clock().now().to_msg())
+        self._labels.publish(to_label_info(now, names))
+
+    def close(self) -> None:
+        self._node.destroy_lifecycle_publisher(self.emotions)
+        self._node.destroy_lifecycle_publisher(self.debug_image)
+        self._node.destroy_publisher(self._labels)
 
 
 def _open(log_path: str) -> TextIO:

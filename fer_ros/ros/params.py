@@ -56,6 +56,9 @@ class NodeConfig(Checked):
     source: str = setting(
         "camera", "camera, or ros4hri: faces that another node finds and publishes as REP-155 says"
     )
+    cameras: tuple[str, ...] = setting(
+        ("",), "several cameras: ['front', 'rear'] takes 'front/image' and 'rear/image'"
+    )
     image_transport: str = setting("raw", "raw: topic 'image'; compressed: 'image/compressed'")
     image_qos: str = setting(
         "sensor_data",
@@ -67,7 +70,7 @@ class NodeConfig(Checked):
     autostart: bool = setting(True, "the node configures and activates itself")
     publish_humans: bool = setting(True, "faces are published as REP-155 says, where hri_msgs is")
     humans_prefix: str = setting("/humans", "namespace of the topics of REP-155")
-    id_prefix: str = setting("f", "ids of faces begin with this; another one for each camera")
+    id_prefix: str = setting("f", "ids of faces begin with this, after the name of their camera")
     deterministic_ids: bool = setting(
         False, "ids count up, the same in every run, instead of being random and thus unique"
     )
@@ -93,6 +96,7 @@ class NodeConfig(Checked):
     )
 
     def __post_init__(self) -> None:
+        _check_cameras(self.cameras)
         super().__post_init__()
         check_choice("source", self.source, SOURCES)
         check_choice("image_transport", self.image_transport, TRANSPORTS)
@@ -100,6 +104,30 @@ class NodeConfig(Checked):
         _check_form("humans_prefix", self.humans_prefix, f"(/{_WORD})+", "/humans")
         _check_form("id_prefix", self.id_prefix, f"{_WORD}_?", "f")
         label_names(self.label_map)
+        if self.source != "camera" and self.cameras != ("",):
+            raise ValueError(f"cameras: source {self.source} has none, got {list(self.cameras)}")
+
+
+def below(camera: str, name: str) -> str:
+    """What a topic of this camera is called; the only camera need not have a name."""
+    return f"{camera}/{name}" if camera else name
+
+
+def id_prefix(camera: str, config: NodeConfig) -> str:
+    """How ids of the faces of this camera begin: those of two cameras stay apart."""
+    return f"{camera}_{config.id_prefix}" if camera else config.id_prefix
+
+
+def _check_cameras(cameras: Any) -> None:
+    are_names = isinstance(cameras, tuple) and all(
+        isinstance(name, str) and re.fullmatch(_WORD, name) for name in cameras
+    )
+    if cameras != ("",) and not (are_names and 0 < len(cameras) == len({*cameras})):
+        got = list(cameras) if isinstance(cameras, tuple) else cameras
+        raise ValueError(
+            f"cameras: expected different names such as ['front', 'rear'], or [''] for a single "
+            f"camera, got {got!r}"
+        )
 
 
 def _check_form(name: str, value: str, pattern: str, example: str) -> None:
@@ -170,13 +198,17 @@ class Parameters:
 
     def _plain(self, name: str, value: Any) -> Any:
         """On a command line a text such as ``source:=0`` looks like a number."""
-        is_text = isinstance(self._fields[name].default, str)
-        return str(value) if is_text and type(value) is int else value
+        kind = type(self._fields[name].default)
+        if kind is tuple and isinstance(value, list):
+            return tuple(value)
+        return str(value) if kind is str and type(value) is int else value
 
     def _declare(self, name: str, item: Field) -> None:
         descriptor = _descriptor(item)
         if not self._node.has_parameter(name):
-            self._node.declare_parameter(name, item.default, descriptor)
+            default = item.default
+            value = [*default] if isinstance(default, tuple) else default
+            self._node.declare_parameter(name, value, descriptor)
             return
         with suppress(InvalidParameterValueException):  # read() says it better
             self._node.set_descriptor(name, descriptor)
