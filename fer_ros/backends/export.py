@@ -1,5 +1,6 @@
 """Model to one ONNX graph: uint8 crops in, points and probabilities out, nothing left outside."""
 
+import copy
 import io
 import json
 import warnings
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from fer_ros.model.checkpoint import load_model
@@ -29,6 +31,30 @@ class _Predict(nn.Module):
 
     def forward(self, crops_rgb: Tensor) -> tuple[Tensor, Tensor]:
         return self.network.predict(crops_rgb)
+
+
+class _SplitPReLU(nn.Module):
+    """PReLU as two depthwise convolutions of 1x1, for maps (B, C, H, W).
+
+    ONNX Runtime has no PRelu in the blocked layout of its convolutions on CPUs, and would turn
+    every map to the usual layout and back for it.
+    """
+
+    def __init__(self, slopes: Tensor) -> None:
+        super().__init__()
+        self.slopes = nn.Parameter(slopes.detach().view(-1, 1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = len(self.slopes)
+        above = F.conv2d(x.relu(), 1 - self.slopes, groups=count)
+        return above + F.conv2d(x, self.slopes, groups=count)
+
+
+def _split(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        is_one = isinstance(child, nn.PReLU) and child.num_parameters > 1
+        setattr(module, name, _SplitPReLU(child.weight) if is_one else _split(child))
+    return module
 
 
 def export_onnx(card: ModelCard) -> bytes:
@@ -71,7 +97,7 @@ def trace(module: nn.Module, batch: Tensor, name: str, outputs: Sequence[str]) -
         # crop, and that another exporter, one with more dependencies, is to come.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
+            _split(copy.deepcopy(module)).eval(),
             (batch,),
             file,  # type: ignore[arg-type]  # the tracer takes open files as well
             input_names=[name],

@@ -10,7 +10,7 @@ from pathlib import Path
 from fer_ros.backends import BackendError
 from fer_ros.weights import ModelCard, cache_folder
 
-VERSION = 1
+VERSION = 2
 """Of the exporter: graphs of other versions are not used."""
 
 _log = logging.getLogger(__name__)
