@@ -8,6 +8,14 @@ from training.packs import pixel_hash, seal, shard_path, write_shard
 from training.rows import dataset_name
 
 
+def write_points(path: Path, points: np.ndarray) -> Path:
+    """A ``.pts`` file as 300-W has them, of points (68, 2) that count from 1."""
+    lines = ["version: 1", "n_points: 68", "{", *(f"{x:.6f} {y:.6f}" for x, y in points), "}"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
 def write_pack(folder: Path, *, shards: int = 1, **columns: object) -> Path:
     """A pack with ``votes`` or ``label``, and what else is given; every picture is another one."""
     given = {key: np.asarray(values) for key, values in columns.items()}

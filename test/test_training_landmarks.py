@@ -1,10 +1,20 @@
-"""The pieces of the landmark training."""
+"""From packs with landmarks to weights that a two-stream network starts from."""
 
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
 import pytest
 import torch
+from conftest import frontal_points
+from pack_tools import write_pack, write_points
 
 from fer_ros.model.mobilefacenet import MobileFaceNet
-from training.landmarks import nme, start_at, wing
+from fer_ros.model.published import load_published
+from training import landmarks as training
+from training import prepare
+from training.landmarks import load, nme, start_at, wing
 from training.mesh68 import MESH_TO_68
 
 
@@ -42,3 +52,77 @@ def test_the_first_answers_lie_around_the_mean_face():
 def test_every_landmark_has_a_vertex_of_its_own():
     assert len(MESH_TO_68) == len(set(MESH_TO_68)) == 68
     assert 0 <= min(MESH_TO_68) <= max(MESH_TO_68) < 468
+
+
+def run(monkeypatch, module: object, *words: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
+    module.main()
+
+
+def test_from_the_files_of_300w_to_weights(tmp_path, astronaut, monkeypatch, capsys):
+    """What was annotated is learned: with one face there is only its mean to know."""
+    for place, name in enumerate(("afw/1", "afw/2", "ibug/3")):
+        write_points(tmp_path / f"{name}.pts", frontal_points() + np.array([171, 58.5]))
+        cv2.imwrite(str(tmp_path / f"{name}.png"), astronaut[..., ::-1] // (place + 1))
+    packs = {split: tmp_path / f"300w_{split}" for split in ("train", "test")}
+    for split, pack in packs.items():
+        run(monkeypatch, prepare, tmp_path, pack, "--split", split)
+    out = tmp_path / "new" / "landmarks.safetensors"
+    words = ["--train", packs["train"], "--valid", packs["test"], "--out", out]
+    run(monkeypatch, training, *words, "--batch", 2, "--epochs", 2)
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("epoch 2: ")
+    error = float(said.split("valid NME mean ")[1].split(",")[0])
+    assert 0 < error < 0.1
+    load_published(MobileFaceNet(), out)
+    assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.fixture
+def packs(tmp_path) -> Path:
+    """Four faces to learn from, of which one has no landmarks, and two others."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("valid", 2)):
+        points = rng.uniform(0, 1, (count, 68, 2)).astype(np.float32)
+        points[3:] = np.nan
+        canvas = rng.integers(0, 255, (count, 144, 144)).astype(np.uint8)
+        write_pack(tmp_path / f"set_{split}", canvas=canvas, points68=points)
+    write_pack(tmp_path / "bare", canvas=canvas)
+    write_pack(tmp_path / "blind", points68=np.full((2, 68, 2), np.nan, np.float32))
+    return tmp_path
+
+
+def test_faces_without_landmarks_are_left_out(packs):
+    canvases, points = load([packs / "set_train", packs / "set_valid"])
+    assert (len(canvases), points.shape) == (5, (5, 68, 2))
+    assert points.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "words"),
+    [
+        ("nothing", "set_valid", "nothing/pack.yaml: no such file"),
+        ("bare", "set_valid", "has no points68; training.teacher adds them"),
+        ("blind", "set_valid", "blind: expected faces with landmarks, found none"),
+        ("set_train", "blind", "blind: expected faces with landmarks, found none"),
+        ("set_train", "set_train", "set_train and set_train share 4 pictures, such as set_train_0"),
+        ("set_train", "set_valid", "expected at least a batch of 64, found 3 faces"),
+    ],
+)
+def test_what_is_wrong_is_one_line(packs, monkeypatch, train, valid, words):
+    out = packs / "landmarks.safetensors"
+    given = ["--train", packs / train, "--valid", packs / valid, "--out", out]
+    with pytest.raises(SystemExit, match=f"^landmarks: .*{words}") as ended:
+        run(monkeypatch, training, *given)
+    assert "\n" not in str(ended.value.code)
+    assert not out.exists()
+
+
+def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(packs, monkeypatch):
+    losses = iter([0.0, float("nan")])
+    monkeypatch.setattr(training, "wing", lambda found, _: (found * next(losses)).sum())
+    out = packs / "landmarks.safetensors"
+    given = ["--train", packs / "set_train", "--valid", packs / "set_valid", "--out", out]
+    with pytest.raises(SystemExit, match="the loss is not a number"):
+        run(monkeypatch, training, *given, "--batch", 2, "--epochs", 2)
+    load_published(MobileFaceNet(), out)

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import frontal_points
+from pack_tools import write_points
 
 from fer_ros.align import to_frame
 from training.find import (
@@ -178,6 +180,26 @@ def test_photographs_without_a_face_use_the_landmarks_they_came_with(photographs
     assert pack.column("name").tolist() == ["a"]
     back = to_frame(np.array([[(56, 59.8)]], np.float32), pack.column("frame_to_crop"))
     np.testing.assert_allclose(back[0, 0], points.mean(axis=0), atol=1.0)
+
+
+def test_landmarks_of_a_data_set_are_fractions_of_the_crop(photographs, astronaut, tmp_path):
+    """Where its picture has a point, the crop that the detector leads to has it too."""
+    points = frontal_points() + np.array([226 - 56, 118 - 60.5], np.float32)  # nose to nose
+    write_points(tmp_path / "set" / "1.pts", points + 1)
+    (tmp_path / "set" / "1.png").write_bytes(encode(astronaut))
+    source = open_source(Wanted(tmp_path / "set"))
+    prepare(source, tmp_path / "pack", photographs)
+    pack = Pack.open(tmp_path / "pack")
+    assert pack.column("found").all()
+    in_crop_px = pack.column("points68") * 112 - 0.5
+    back = to_frame(in_crop_px, pack.column("frame_to_crop"))
+    np.testing.assert_allclose(back[0], points, atol=0.01)
+    np.testing.assert_allclose(in_crop_px[0, 30], [56, 60], atol=8)
+
+    write_points(tmp_path / "set" / "1.pts", points + 2)
+    moved = open_source(Wanted(tmp_path / "set"))
+    with pytest.raises(ValueError, match="found another one"):
+        prepare(moved, tmp_path / "pack", photographs)
 
 
 def side_by_side(astronaut: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
 """``python -m training.evaluate``: how good a model is, in figures with intervals.
 
-``--model MODEL --data DATA``: on labelled faces. DATA is a pack, or a source that
+``--model MODEL --data DATA``: on faces with labels or landmarks. DATA is a pack, or a source that
 ``training.sources`` knows, whose faces are found and cut by the rule of ``training.prepare``, with
 the same options (``--split test``, ``--tight`` ...). Votes of FER+ are scored by the protocols of
-``training.votes``, all of them or those that ``--protocol`` names; single labels as ``labels``.
-``--json`` writes all figures, ``--html`` one page that needs nothing beside it.
+``training.votes``, all of them or those that ``--protocol`` names; single labels as ``labels``;
+the network's landmarks as ``landmarks``, where the faces have some. ``--json`` writes all figures,
+``--html`` one page that needs nothing beside it.
 
 ``--model MODEL --card DATA``: all figures of a model that is shipped. DATA is the folder of packs
 that the model was made from; the model's folder gets ``metrics.json``, ``CARD.md`` and the card's
@@ -46,7 +47,7 @@ from training.page import page
 from training.prepare import in_words, prepare
 from training.rows import Source
 from training.scores import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
-from training.sources import add_arguments, from_arguments
+from training.sources import OPTIONS, add_options, from_arguments
 from training.votes import PROTOCOLS
 
 ROTATION_DEG = 20.0
@@ -91,34 +92,47 @@ def score(
     return results
 
 
-def check(labels: str, protocols: list[str], where: Path) -> None:
-    """ValueError, one line, when data with such ``labels`` cannot be scored by the protocols."""
-    if not labels:
-        raise ValueError(f"{where}: expected votes or labels, found faces without any")
+def check(labels: str, annotated: bool, protocols: list[str], where: Path) -> None:
+    """ValueError, one line, when data with such ``labels`` cannot be scored by the protocols.
+
+    ``annotated``: it has landmarks.
+    """
+    if not labels and not annotated:
+        raise ValueError(f"{where}: expected votes, labels or landmarks, found faces without any")
     if protocols and labels != "votes":
         raise ValueError(
-            f"{where}: --protocol {protocols[0]} counts votes, found single labels: leave it away"
+            f"{where}: --protocol {protocols[0]} counts votes, found none: leave it away"
         )
 
 
 def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict[str, Any]:
     """The figures on one pack; no ``protocols``: all that fit.
 
-    ValueError, one line, when the pack has no labels, or no votes for the protocols.
+    ValueError, one line, when the pack has nothing to score, or no votes for the protocols.
     """
     pack = Pack.open(folder)
-    check(pack.card.labels, protocols, folder)
-    faces, voted = load_faces(folder), pack.card.labels == "votes"
+    annotated = pack.has("points68") and bool(np.isfinite(pack.column("points68")).any())
+    check(pack.card.labels, annotated, protocols, folder)
+    missing = {name: len(pack.column(name)) for name in ("undecodable", "faceless")}
+    results = {
+        **_about(classifier.card),
+        "data": {"name": str(pack), "faces": len(pack), **missing},
+    }
+    if pack.card.labels:
+        results |= score_labels(classifier, pack, protocols)
+    if annotated:
+        results["landmarks"] = landmark_scores(classifier, folder)
+    return results
+
+
+def score_labels(classifier: Classifier, pack: Pack, protocols: list[str]) -> dict[str, Any]:
+    """The figures of a pack with votes, by protocol, or with labels."""
+    voted = pack.card.labels == "votes"
     counted: dict[str, NDArray[np.bool_]] = {"labels": np.ones(len(pack), np.bool_)}
     if voted:
         votes = pack.column("votes").astype(np.int64)
         counted = {name: PROTOCOLS[name](votes) for name in protocols or PROTOCOLS}
-    missing = {name: len(pack.column(name)) for name in ("undecodable", "faceless")}
-    return {
-        **_about(classifier.card),
-        "data": {"name": str(pack), "faces": len(pack), **missing},
-        **score(classifier, faces, counted, voted),
-    }
+    return score(classifier, load_faces(pack.folder), counted, voted)
 
 
 def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
@@ -147,9 +161,9 @@ def rotated(canvases: Tensor, points: Tensor, degrees: float) -> tuple[NDArray[n
 
 
 def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) -> dict[str, Any]:
-    """Median and 95th percentile of the error over the distance of the outer eye corners.
+    """Mean, median and 95th percentile of the error over the distance of the outer eye corners.
 
-    Against the teacher's points, in photographs rotated to either side by so many degrees. None
+    Against the points of the pack, in photographs rotated to either side by so many degrees. None
     when the network has no landmarks.
     """
     canvases, taught = load([folder])
@@ -158,13 +172,16 @@ def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) 
         crops, expected = rotated(canvases, taught, angle)
         points, _ = read(classifier, crops, f"landmarks at {angle:g} degrees")
         errors.append(nme((torch.from_numpy(points) + 0.5) / CROP_SIZE_PX, expected))
-    median, p95 = np.percentile(torch.cat(errors).double(), (50, 95)).round(4).tolist()
-    known = not math.isnan(median)
+    every = torch.cat(errors).double().numpy()
+    figures = {"mean_nme": every.mean(), "median_nme": np.median(every)}
+    figures["p95_nme"] = np.percentile(every, 95)
     return {
         "pictures": len(taught),
         "rotation_deg": degrees,
-        "median_nme": median if known else None,
-        "p95_nme": p95 if known else None,
+        **{
+            name: None if np.isnan(value) else round(float(value), 4)
+            for name, value in figures.items()
+        },
     }
 
 
@@ -194,7 +211,7 @@ def evaluate_source(
     classifier: Classifier, source: Source, protocols: list[str], where: Path
 ) -> dict[str, Any]:
     """The figures on pictures at ``where`` that are prepared for this once."""
-    check(source.labels, protocols, where)
+    check(source.labels, source.annotated, protocols, where)
     with TemporaryDirectory() as folder:
         pack = Path(folder) / where.resolve().stem
         found = prepare(source, pack, detector_for(source.tight))
@@ -202,16 +219,15 @@ def evaluate_source(
         return evaluate(classifier, pack, protocols)
 
 
-def on_data(arguments: argparse.Namespace, options: list[str]) -> dict[str, Any]:
-    """What ``--data`` asks for; ``options`` are those of a source."""
+def on_data(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What ``--data`` asks for. ValueError, one line, when it cannot be."""
     classifier = Classifier(ClassifierConfig(model=arguments.model))
-    data = arguments.data
-    if not options and any((data / name).is_file() for name in (CARD, PLAN)):
+    data = arguments.source
+    if any((data / name).is_file() for name in (CARD, PLAN)):
+        if arguments.options:
+            raise ValueError(f"{data}: is a pack, for which there is no --{arguments.options[0]}")
         return evaluate(classifier, data, arguments.protocol)
-    parser = argparse.ArgumentParser(usage="--data SOURCE with the options of training.prepare")
-    add_arguments(parser)
-    source = from_arguments(parser.parse_args([str(data), *options]))
-    return evaluate_source(classifier, source, arguments.protocol, data)
+    return evaluate_source(classifier, from_arguments(arguments), arguments.protocol, data)
 
 
 def lines(results: dict[str, Any]) -> Iterator[str]:
@@ -227,12 +243,13 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0],
-        epilog="The options of training.prepare, such as --split test, say more about a source.",
         allow_abbrev=False,
     )
     parser.add_argument("--model", required=True, help="name or folder of a model")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--data", type=Path, help="a pack, or a source that training.sources knows")
+    what.add_argument(
+        "--data", dest="source", type=Path, help="a pack, or a source that training.sources knows"
+    )
     what.add_argument(
         "--card", type=Path, metavar="PACKS", help="folder of packs: fills the model's folder"
     )
@@ -243,6 +260,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="which faces with votes count; may be given again; usual: all protocols",
     )
+    add_options(parser)
     parser.add_argument("--json", type=Path, help="file for all figures")
     parser.add_argument("--html", type=Path, help="file for a page with pictures")
     return parser
@@ -251,9 +269,12 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line."""
     parser = _parser()
-    arguments, options = parser.parse_known_args()
+    arguments = parser.parse_args()
+    arguments.options = [
+        name for name in OPTIONS if getattr(arguments, name) != parser.get_default(name)
+    ]
     files = [path for path in (arguments.json, arguments.html) if path]
-    if arguments.card and (files or arguments.protocol or options):
+    if arguments.card and (files or arguments.protocol or arguments.options):
         parser.error("--card has its own files and protocols: nothing but --model goes with it")
     try:
         for path in files:
@@ -263,7 +284,7 @@ def main() -> None:
             results = evaluate_packs(classifier, arguments.card)
             write_card(classifier.card, results)
         else:
-            results = on_data(arguments, options)
+            results = on_data(arguments)
         if arguments.json:
             _write_json(arguments.json, results)
         if arguments.html:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fer_ros.align import warp
 from fer_ros.config import DetectorConfig
 from fer_ros.detect import FaceDetector, make_detector
-from fer_ros.types import FaceBoxes
+from fer_ros.types import CROP_SIZE_PX, FaceBoxes
 from training.packs import CANVAS_PX, MARGIN_PX
 
 _TIGHT_PX, _FRAMED_PX = 128, 192
@@ -100,6 +100,15 @@ def canvas(picture_rgb: NDArray[np.uint8], frame_to_crop: NDArray[np.float32]) -
     with_margin = frame_to_crop.copy()
     with_margin[:, 2] += MARGIN_PX
     return cv2.cvtColor(warp(picture_rgb, with_margin, CANVAS_PX), cv2.COLOR_RGB2GRAY)
+
+
+def in_crop(
+    points_xy: NDArray[np.float32], frame_to_crop: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Points (N, P, 2) in pixels of their pictures as fractions of the crops of maps (N, 2, 3)."""
+    moved = np.einsum("nij,npj->npi", frame_to_crop[:, :, :2], points_xy)
+    moved += frame_to_crop[:, None, :, 2]
+    return ((moved + 0.5) / CROP_SIZE_PX).astype(np.float32)
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:

@@ -17,7 +17,8 @@ label          (N,) int8              place in EMOTIONS; unlabelled packs have n
 identity       (N,) text              who it is, where known, unique in the data set; else empty
 source         (N,) text              where the data set has it from; else empty
 dup_group      (N,) int32             the same in pictures with equal pixels; else -1
-points68       (N, 68, 2) float32     fractions of the crop, NaN: no face; of ``training.teacher``
+points68       (N, 68, 2) float32     fractions of the crop, NaN: no face; of the data set, or of
+                                      ``training.teacher``; other packs have none
 =============  =====================  ============================================================
 
 Beside the rows a shard names the pictures that are in no row: ``undecodable`` and ``faceless``.
@@ -190,6 +191,13 @@ class Pack:
                 f"{self.folder}: expected arrays of sha256 {self.card.sha256[:12]}, found "
                 f"{found[:12]}: delete it and {_AGAIN}"
             )
+
+    def has(self, key: str) -> bool:
+        """Whether there is a column of this name."""
+        if self.card.shards == 0:
+            return False
+        with open_shard(shard_path(self.folder, 0)) as arrays:
+            return key in arrays.files
 
     def column(self, key: str) -> NDArray:
         """A whole column. ValueError when the pack has none of this name."""

@@ -39,6 +39,7 @@ def page(results: dict[str, Any]) -> str:
         "</p>",
         _table(["", *SCORE_HEAD], [[name, *score_cells(each)] for name, each in scored.items()]),
         _NOTES,
+        *_landmarks(results.get("landmarks")),
         *(line for name, found in scored.items() for line in _section(name, found)),
     ]
     return (
@@ -47,6 +48,15 @@ def page(results: dict[str, Any]) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _landmarks(found: dict[str, Any] | None) -> Iterator[str]:
+    if found and found["mean_nme"] is not None:
+        yield (
+            f"<p>Landmarks of {found['pictures']} faces, in distances of the outer eye corners, "
+            f"are off by {found['mean_nme']:.2%} in the mean, {found['median_nme']:.2%} in the "
+            f"median and {found['p95_nme']:.2%} at the 95th percentile.</p>"
+        )
 
 
 def _section(name: str, found: dict[str, Any]) -> Iterator[str]:

@@ -40,6 +40,7 @@ from training.find import (
     detector_for,
     find_face,
     find_in_photograph,
+    in_crop,
     relative,
 )
 from training.packs import (
@@ -120,10 +121,10 @@ def make_shard(
         else:
             faces.append(face)
     names = {name: np.array(values, np.str_) for name, values in left_out.items()}
-    return _columns(faces, source.labels) | names
+    return _columns(faces, source.labels, source.annotated) | names
 
 
-def _columns(faces: list[_Face], labels: str) -> dict[str, NDArray]:
+def _columns(faces: list[_Face], labels: str, annotated: bool) -> dict[str, NDArray]:
     count, rows = len(faces), [face.row for face in faces]
     canvases = np.array([face.canvas for face in faces], np.uint8)
     maps = np.array([face.frame_to_crop for face in faces], np.float32)
@@ -144,6 +145,9 @@ def _columns(faces: list[_Face], labels: str) -> dict[str, NDArray]:
         columns["votes"] = np.array([row.votes for row in rows], np.uint8).reshape(count, -1)
     elif labels:
         columns["label"] = np.array([row.label for row in rows], np.int8)
+    if annotated:
+        points_xy = np.array([row.points68_xy for row in rows], np.float32)
+        columns["points68"] = in_crop(points_xy.reshape(count, 68, 2), columns["frame_to_crop"])
     return columns
 
 
@@ -157,7 +161,7 @@ def plan_of(source: Source, shard_rows: int) -> str:
     total.update(repr((source.kind, source.tight, source.classes)).encode())
     for row in source.rows:
         known = (row.name, row.votes, row.label, row.identity, row.source, row.dup_group)
-        total.update(repr(known).encode())
+        total.update(repr(known).encode() + row.points68_xy.tobytes())
     return total.hexdigest()
 
 

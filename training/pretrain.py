@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,7 +40,7 @@ from training.pretrain_settings import PretrainConfig, RateConfig
 from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
 from training.settings import read_settings
-from training.state import Part, read_state, write_state
+from training.state import Part, read_state, write_state, write_weights
 
 
 def load_pictures(folder: Path, names: list[str], held_out: list[str]) -> Tensor:
@@ -182,12 +181,9 @@ def complete_epoch(run: Run, epoch: int, labelled: tuple[Faces, Faces] | None) -
 
 
 def keep_trunk(run: Run, path: Path) -> None:
-    """Writes the whole file or, when the process is killed meanwhile, leaves the old one."""
+    """The trunk as ``training.train`` takes it."""
     run.stream.trunk.load_state_dict(run.method.trunk.state_dict())
-    state = {name: value.cpu().contiguous() for name, value in run.stream.publish().items()}
-    partial = path.with_suffix(".partial")
-    save_file(state, partial)
-    partial.replace(path)
+    write_weights(path, run.stream.publish())
 
 
 def run_epochs(run: Run, labelled: tuple[Faces, Faces] | None, out: Path) -> None:

@@ -30,8 +30,8 @@ class Row:
     """One picture. ``picture``: its file, or its row in the Parquet file.
 
     ``votes`` has ten numbers or none; ``label`` is a place in EMOTIONS or -1. Of what the data set
-    knows about the face, in pixels of the picture: ``box_xyxy`` (4,) and ``points_xy`` (5, 2), or
-    empty arrays.
+    knows about the face, in pixels of the picture: ``box_xyxy`` (4,), ``points_xy`` (5, 2) and
+    ``points68_xy`` (68, 2), or empty arrays.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Row:
     dup_group: int = -1
     box_xyxy: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     points_xy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    points68_xy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
 
 
 def read_files(rows: Sequence[Row]) -> Iterator[bytes]:
@@ -79,6 +80,11 @@ class Source:
         if any(row.votes for row in self.rows):
             return "votes"
         return "label" if any(row.label >= 0 for row in self.rows) else ""
+
+    @cached_property
+    def annotated(self) -> bool:
+        """Whether the rows have 68 landmarks."""
+        return any(len(row.points68_xy) for row in self.rows)
 
     def pictures(self, start: int, stop: int) -> Iterator[tuple[int, Row, bytes]]:
         """Place, row and encoded picture of the rows ``start`` to ``stop``."""

@@ -11,6 +11,8 @@ affectnet-csv   ``training.csv``, ``validation.csv``: picture, face box, 68 land
 affectnet       ``train_set``, ``val_set``: ``images/N.jpg``, ``annotations/N_exp.npy``, ``N_lnd``
 folders         one folder of pictures for each emotion, in a folder of the split or not
 csv             columns ``path``, ``label``, and ``identity``, ``split``, ``source`` if known
+300w            landmarks: a ``.pts`` file beside each picture, in one folder or nested ones
+wflw            landmarks: ``list_98pt_rect_attr_train.txt``, ``_test``, and ``WFLW_images``
 faces           pictures without labels, in one folder or nested ones, as in CelebA
 ==============  =================================================================================
 
@@ -29,6 +31,7 @@ import pyarrow.parquet as pq
 
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES, to_emotion
 from fer_ros.media import PICTURES
+from training.annotated import ANNOTATED
 from training.official import OFFICIAL
 from training.rows import (
     SPLITS,
@@ -170,9 +173,14 @@ KINDS: dict[str, tuple[Callable[[Path], bool], Callable[[Wanted], Source]]] = {
     **OFFICIAL,
     "folders": (_looks_like_folders, _folders),
     "csv": (_looks_like_csv, _csv),
+    **ANNOTATED,
     "faces": (_looks_like_faces, _faces),
 }
 """For each kind, in the order in which they are tried: is it there, and how it is read."""
+
+
+OPTIONS = ("kind", "split", "pictures", "classes", "tight")
+"""What a command line can say about a source."""
 
 
 def open_source(wanted: Wanted, kind: str = "", tight: bool | None = None) -> Source:
@@ -214,8 +222,13 @@ def _recognise(path: Path) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What a command line can say about a source."""
+    """A source, and what a command line can say about it."""
     parser.add_argument("source", type=Path, help="file or folder; training/sources.py lists kinds")
+    add_options(parser)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a command line can say about a source that is named elsewhere: OPTIONS."""
     parser.add_argument("--kind", choices=KINDS, default="", help="if it is not recognised")
     parser.add_argument("--split", choices=SPLITS, default="", help="of a source with several")
     parser.add_argument("--pictures", type=Path, help="folder that a table's paths start from")

@@ -8,6 +8,8 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from safetensors.torch import save_file
+from torch import Tensor
 
 from training.settings import TrainConfig
 
@@ -68,6 +70,14 @@ class Part(Protocol):
 
 def _parts(run: "Run") -> dict[str, Part]:
     return {"network": run.network, "ema": run.ema, "optimizer": run.optimizer}
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes a whole safetensors file or, when killed meanwhile, leaves the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial)
+    partial.replace(path)
 
 
 def write_state(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fer_ros.align import to_frame, warp
 from fer_ros.types import CROP_SIZE_PX
-from training.find import decode, framed, scaled
+from training.find import decode, framed, in_crop, scaled
 from training.mesh68 import MESH_TO_68
 from training.packs import Pack, open_shard, shard_path, write_shard
 from training.rows import Source, Wanted
@@ -85,8 +85,7 @@ def teach_shard(
         view = tight_view(picture_rgb) if source.tight else photo_view(picture_rgb, maps[index])
         points[index] = landmarks(mesh, view)
         bar.update()
-    moved = np.einsum("nij,npj->npi", maps[:, :, :2], points) + maps[:, None, :, 2]
-    columns["points68"] = ((moved + 0.5) / CROP_SIZE_PX).astype(np.float32)
+    columns["points68"] = in_crop(points, maps)
     write_shard(path, columns)
     return columns["points68"]
 
