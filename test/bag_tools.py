@@ -1,6 +1,8 @@
 """Recordings for tests, made on the spot."""
 
-from collections.abc import Iterable
+import resource
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,3 +80,14 @@ def write_labels(path: Path, *rows: tuple[float, float, str]) -> Path:
     lines = ["start_s,end_s,emotion", *(f"{start},{end},{name}" for start, end, name in rows)]
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@contextmanager
+def small_files(most_bytes: int) -> Iterator[None]:
+    """Writing ends there, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -1,15 +1,25 @@
 """Many recordings: in processes, on a cluster, and again."""
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import distributed
 import pytest
-from bag_tools import NamedClassifier, portrait_bag, write_labels
+from bag_tools import NamedClassifier, portrait_bag, small_files, write_labels
+from dask import config
 
+from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.evaluation.labels import read_labels
-from fer_ros.evaluation.many import ClusterError, evaluate_all, names_of
-from fer_ros.evaluation.replay import Task, evaluate
+from fer_ros.evaluation.many import ClusterError, _absolute, evaluate_all, names_of
+from fer_ros.evaluation.replay import Outcome, Task, evaluate
+from fer_ros.evaluation.table import FaceTable
 from fer_ros.evaluation.verdict import verdict
 from fer_ros.weights import ModelError
 
@@ -45,21 +55,157 @@ def test_names_are_unique(tmp_path):
     assert names_of(paths) == ["day", "day_2", "day_3", "b"]
 
 
-def test_processes_and_clusters_give_the_same_verdict(said, tmp_path):
-    one = evaluate_all(tasks(said), tmp_path / "one")
-    assert [*one.outcomes] == ["day", "night"]
-    assert list(one.failed) == ["broken"]
-    assert "not a bag that can be read" in one.failed["broken"]
-    wanted = verdict(one.outcomes, one.failed)
-    assert wanted["scores"]["accuracy"] == 1
-    two = evaluate_all(tasks(said), tmp_path / "two", jobs=2)
-    assert verdict(two.outcomes, two.failed) == wanted
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
-    ) as cluster:
-        address = cluster.scheduler_address
-        three = evaluate_all(tasks(said), tmp_path / "three", cluster=address)
-    assert verdict(three.outcomes, three.failed) == wanted
+@contextmanager
+def dask(*words: str) -> Iterator[subprocess.Popen]:
+    """A process of Dask, as somebody would start it."""
+    command = [sys.executable, "-m", "dask", *words, "--no-dashboard"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+@contextmanager
+def scheduler() -> Iterator[tuple[subprocess.Popen, str]]:
+    """The process and its address."""
+    with dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-show") as process:
+        address = next(line.split()[-1] for line in process.stderr if "Scheduler at:" in line)
+        yield process, address
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a scheduler with two workers, all in processes of their own."""
+    with (
+        scheduler() as (_, address),
+        dask("worker", address, "--nworkers", "2", "--nthreads", "1"),
+        distributed.Client(address) as client,
+    ):
+        client.wait_for_workers(2, timeout=60)
+        yield address
+
+
+@pytest.mark.parametrize("wanted", [[], ["broken"], ["day", "night"], ["day", "broken", "night"]])
+@pytest.mark.parametrize("way", ["processes", "cluster"])
+def test_processes_and_clusters_give_the_same_verdict(said, tmp_path, request, wanted, way):
+    of_all = {name: task for name, task in tasks(said).items() if name in wanted}
+    one = evaluate_all(of_all, tmp_path / "one")
+    assert [*one.outcomes, *one.failed] == sorted(wanted, key="day night broken".find)
+    if "broken" in wanted:
+        assert "not a bag that can be read" in one.failed["broken"]
+    spread = {"jobs": 2} if way == "processes" else {"cluster": request.getfixturevalue("cluster")}
+    done: list[int] = []
+    two = evaluate_all(of_all, tmp_path / "two", **spread, progress=done.append)
+    assert sum(done) == 4 * len(one.outcomes)
+    verdicts = [verdict(run.outcomes, run.failed) for run in (one, two)]
+    assert verdicts[0] == verdicts[1]
+    again = evaluate_all(of_all, tmp_path / "two", **spread)
+    assert again.kept == [*one.outcomes]
+
+
+def test_a_cluster_takes_over_where_one_process_ended(said, tmp_path, cluster):
+    evaluate_all({"day": tasks(said)["day"]}, tmp_path)
+    results = evaluate_all(tasks(said), tmp_path, cluster=cluster)
+    assert (results.kept, [*results.outcomes]) == (["day"], ["day", "night"])
+    assert verdict(results.outcomes, {})["scores"]["faces"] == 6
+
+
+def test_relative_paths_are_those_of_this_machine(said, tmp_path, cluster, monkeypatch):
+    monkeypatch.chdir(said[0].parent)
+    source = Path("day_images")
+    task = Task(Path("day"), predictions=TOPIC, source=source)
+    results = evaluate_all({"day": task}, tmp_path, cluster=cluster)
+    assert (results.failed, results.outcomes["day"].dropped) == ({}, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "paths"),
+    [
+        (("", ""), ("", "")),
+        (("two_stream_small", "no/face.onnx"), ("two_stream_small", "no/face.onnx")),
+        (("mine", "face.onnx"), ("{}/mine", "{}/face.onnx")),
+    ],
+)
+def test_models_that_are_paths_are_found_from_everywhere(tmp_path, monkeypatch, names, paths):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "face.onnx"):
+        (tmp_path / name).touch()
+    settings = PipelineConfig(DetectorConfig(model_path=names[1]))
+    settings = replace(settings, classifier=ClassifierConfig(model=names[0]))
+    sent = _absolute(Task(Path("bag"), config=settings))
+    found = sent.config.classifier.model, sent.config.detector.model_path
+    assert found == tuple(path.format(tmp_path) for path in paths)
+    assert sent.bag == tmp_path / "bag"
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "threads", "together"),
+    [
+        (1, 1, 2, None),  # in this process, with the threads that were asked for
+        (2, 1, 2, None),
+        (2, 2, 2, (2, 1)),
+        (2, 8, 2, (2, 2)),
+        (3, 8, 0, (3, 2)),
+        (3, 2, 1, (2, 1)),
+        (9, 16, 2, (3, 2)),
+    ],
+)
+def test_jobs_times_threads_is_no_more_than_the_cores(
+    said, tmp_path, monkeypatch, jobs, cores, threads, together
+):
+    seen: list[int] = []
+
+    def see(*given):
+        (task,) = (each for each in given if isinstance(each, Task))
+        seen.append(task.config.classifier.threads)
+        return Outcome(FaceTable.of([]))
+
+    monkeypatch.setattr("fer_ros.evaluation.many._cores", lambda: cores)
+    monkeypatch.setattr("fer_ros.evaluation.many._in_process", see)
+    monkeypatch.setattr("fer_ros.evaluation.many.evaluate", see)
+    settings = PipelineConfig(classifier=ClassifierConfig(threads=threads))
+    of_all = {name: replace(task, config=settings) for name, task in tasks(said).items()}
+    evaluate_all(of_all, tmp_path, jobs=jobs)
+    most = together[1] if together else threads
+    assert seen == [most] * 3
+    if together:
+        assert together[0] * together[1] <= cores
+
+
+class Deadly(Task):
+    """Ends the process that gets it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_a_process_that_dies_takes_nothing_with_it(said, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.evaluation.many._cores", lambda: 2)
+    of_all = {"dead": Deadly(said[0], predictions=TOPIC), **tasks(said)}
+    results = evaluate_all(of_all, tmp_path, jobs=2)
+    assert [*results.outcomes] == ["day", "night"]
+    assert [*results.failed] == ["dead", "broken"]
+    assert "its process ended before it was done, with exit code 3" in results.failed["dead"]
+
+
+def test_ctrl_c_ends_all_processes_and_keeps_what_was_done(said, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.evaluation.many._cores", lambda: 2)
+    good = tasks(said)
+    of_all = {f"bag{k}": good["night" if k % 2 else "day"] for k in range(6)}
+
+    def progress(images: int) -> None:
+        if images:
+            raise KeyboardInterrupt
+
+    results = evaluate_all(of_all, tmp_path, jobs=2, progress=progress)
+    assert results.interrupted
+    assert results.failed
+    assert set(results.failed) | set(results.outcomes) == set(of_all)
+    done = [name for name, each in results.outcomes.items() if not each.interrupted]
+    again = evaluate_all(of_all, tmp_path, jobs=2)
+    assert (again.kept, len(again.outcomes)) == (done, 6)
 
 
 def test_no_cluster_is_one_line(said, tmp_path, monkeypatch):
@@ -67,6 +213,57 @@ def test_no_cluster_is_one_line(said, tmp_path, monkeypatch):
     with pytest.raises(ClusterError, match="no Dask scheduler answers") as caught:
         evaluate_all(tasks(said), tmp_path, cluster="tcp://127.0.0.1:9")
     assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_without_workers_is_one_line(said, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 1)
+    with (
+        scheduler() as (_, address),
+        pytest.raises(ClusterError, match="the scheduler has no workers: dask worker") as caught,
+    ):
+        evaluate_all(tasks(said), tmp_path, cluster=address)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scheduler_that_goes_away_costs_its_recordings_only(tmp_path, monkeypatch):
+    """The worker waits for somebody to write the bag; whoever does so knows that it has begun."""
+    monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 5)
+    pipe = tmp_path / "pipe.mcap"
+    os.mkfifo(pipe)
+    with (
+        config.set({"distributed.comm.timeouts.connect": "1s"}),
+        scheduler() as (process, address),
+        dask("worker", address, "--nthreads", "1", "--no-nanny", "--death-timeout", "1"),
+        ThreadPoolExecutor(1) as thread,
+    ):
+        task = Task(pipe, predictions=TOPIC)
+        running = thread.submit(evaluate_all, {"pipe": task}, tmp_path, cluster=address)
+        with pipe.open("wb"):
+            process.kill()
+            results = running.result(60)
+    line = results.failed["pipe"]
+    assert line.startswith(f"{pipe}: on the cluster: ")
+    assert "\n" not in line
+
+
+def test_another_model_on_the_other_machine_is_told(said, tmp_path, monkeypatch):
+    def evaluate(task, progress):
+        return Outcome(FaceTable.of([]), sha256="f" * 64)
+
+    monkeypatch.setattr("fer_ros.evaluation.many.evaluate", evaluate)
+    results = evaluate_all({"day": tasks(said)["day"]}, tmp_path)
+    assert "evaluated with another model than the one here" in results.failed["day"]
+
+
+def test_what_a_full_disk_does_not_take_is_told_and_the_rest_goes_on(said, tmp_path):
+    with small_files(100):
+        results = evaluate_all(tasks(said), tmp_path)
+    assert [*results.outcomes] == ["day", "night"]
+    for name in ("day", "night"):
+        (trouble,) = results.outcomes[name].troubles
+        assert trouble == f"{tmp_path / name}: cannot be kept: File too large"
+    assert verdict(results.outcomes, {})["partial"]
+    assert evaluate_all(tasks(said), tmp_path).kept == []
 
 
 def test_a_second_run_takes_over_what_is_done(said, tmp_path):
@@ -96,11 +293,9 @@ def test_what_has_changed_is_evaluated_again(said, tmp_path, change):
 
 
 def test_an_unknown_model_is_told_before_anything_is_read(said, tmp_path):
-    from fer_ros.config import ClassifierConfig, PipelineConfig
-
-    config = PipelineConfig(classifier=ClassifierConfig(model="nobody"))
+    settings = PipelineConfig(classifier=ClassifierConfig(model="nobody"))
     with pytest.raises(ModelError, match="unknown model 'nobody'"):
-        evaluate_all({"day": Task(said[0], config=config)}, tmp_path)
+        evaluate_all({"day": Task(said[0], config=settings)}, tmp_path)
 
 
 def test_ctrl_c_ends_the_work_and_keeps_what_was_done(said, tmp_path):

@@ -3,21 +3,31 @@
 What is done is kept at once, and taken over by the next run into the same folder.
 """
 
+import logging
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fer_ros.detect import DetectorError
+from fer_ros.errors import one_line
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.replay import Outcome, Task, evaluate
 from fer_ros.evaluation.store import fingerprint, load, save
 from fer_ros.weights import ModelError
 
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnContext
+
+    from distributed import Client
+
 _CONNECT_S = 20
+_LOOK_UP_S = 0.5  # how often the progress of other processes is told
 _EXPECTED = (EvaluationError, ModelError, DetectorError)
 
 Result = tuple[str, Outcome | str]
@@ -65,9 +75,10 @@ def evaluate_all(
     """Evaluates the recordings by name; each is kept in a folder of its name in ``folder``.
 
     ``jobs`` processes, or the Dask scheduler ``cluster``, share the work. ``fresh`` takes nothing
-    over. Raises ModelError when there is no such model, ClusterError when there is no cluster, and
-    OSError when results cannot be written.
+    over. What cannot be kept is told in the outcome's ``troubles``. Raises ModelError when there is
+    no such model, ClusterError when there is no cluster, and OSError when there is no ``folder``.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     keys = {name: fingerprint(task) for name, task in tasks.items() if task.bag.exists()}
     found: dict[str, Outcome | str] = {}
     results = Results()
@@ -78,12 +89,11 @@ def evaluate_all(
             results.kept.append(name)
             progress(kept.frames + kept.dropped)
     rest = {name: task for name, task in tasks.items() if name not in found}
-    for name, outcome in _spread(rest, jobs, cluster, progress):
-        found[name] = outcome
-        if isinstance(outcome, Outcome):
-            results.interrupted |= outcome.interrupted
-            if not outcome.interrupted:
-                save(folder / name, outcome, keys[name])
+    try:
+        for name, outcome in _spread(rest, jobs, cluster, progress):
+            found[name] = _kept(outcome, folder / name, keys.get(name, {}), tasks[name])
+    except KeyboardInterrupt:
+        results.interrupted = True
     for name in tasks:
         outcome = found.get(name, f"{tasks[name].bag}: not evaluated: interrupted")
         if isinstance(outcome, str):
@@ -93,14 +103,33 @@ def evaluate_all(
     return results
 
 
+def _kept(outcome: Outcome | str, folder: Path, key: dict[str, Any], task: Task) -> Outcome | str:
+    """The outcome, stored; the next run takes it over when there is nothing more to be had."""
+    if isinstance(outcome, str):
+        return outcome
+    if outcome.sha256 and outcome.sha256 != key["model"]:
+        return (
+            f"{task.bag}: evaluated with another model than the one here: expected sha256 "
+            f"{key['model'][:12]}..., found {outcome.sha256[:12]}...: give all machines the same"
+        )
+    try:
+        save(folder, outcome, {} if outcome.interrupted else key)
+    except OSError as error:
+        where = error.filename or folder
+        outcome.troubles.append(f"{where}: cannot be kept: {error.strerror or error}")
+    return outcome
+
+
 def _spread(
     tasks: Mapping[str, Task], jobs: int, cluster: str | None, progress: Progress
 ) -> Iterator[Result]:
+    """What becomes of the tasks, as they are done; KeyboardInterrupt where that was the end."""
+    jobs = min(jobs, len(tasks), _cores())
     if not tasks:
         return iter(())
     if cluster:
         return _on_cluster(tasks, cluster, progress)
-    if jobs > 1 and len(tasks) > 1:
+    if jobs > 1:
         return _in_processes(tasks, jobs, progress)
     return _one_by_one(tasks, progress)
 
@@ -120,70 +149,146 @@ def _one_by_one(tasks: Mapping[str, Task], progress: Progress) -> Iterator[Resul
         outcome = _attempt(task, progress)
         yield name, outcome
         if isinstance(outcome, Outcome) and outcome.interrupted:
-            return
+            raise KeyboardInterrupt
 
 
 def _in_processes(tasks: Mapping[str, Task], jobs: int, progress: Progress) -> Iterator[Result]:
-    jobs = min(jobs, len(tasks))
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    """Each in a process of its own: one that dies takes nothing with it.
+
+    Ctrl-C goes to all processes of a terminal. Those of the recordings inherit from their threads
+    that it is blocked; they end when they are told to.
+    """
     start = multiprocessing.get_context("spawn")  # PyTorch's threads do not survive a fork
-    pool = ProcessPoolExecutor(jobs, mp_context=start)
-    try:
-        futures = {
-            pool.submit(_attempt, _with_threads(task, threads)): name
+    done, stop = start.Value("q", 0), start.Event()
+    told, interrupted = 0, False
+    most = _cores() // jobs
+    ctrl_c = (signal.SIG_BLOCK, {signal.SIGINT})
+    with ThreadPoolExecutor(jobs, initializer=signal.pthread_sigmask, initargs=ctrl_c) as pool:
+        waiting: dict[Future[Outcome | str], str] = {
+            pool.submit(_in_process, start, done, stop, _with_threads(task, most)): name
             for name, task in tasks.items()
         }
-        for future in as_completed(futures):
-            outcome = _of_process(future.result, tasks[futures[future]])
-            progress(_size(outcome))
-            yield futures[future], outcome
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            while waiting:
+                try:
+                    ready = wait(waiting, _LOOK_UP_S, FIRST_COMPLETED).done
+                    before, told = told, done.value
+                    progress(told - before)
+                except KeyboardInterrupt:  # then what has been done so far is awaited
+                    interrupted = True
+                    stop.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    waiting = {each: waiting[each] for each in waiting if not each.cancelled()}
+                    continue
+                for future in ready:
+                    yield waiting.pop(future), future.result()
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
-def _of_process(result: Callable[[], Outcome | str], task: Task) -> Outcome | str:
+def _in_process(start: "SpawnContext", done: Any, stop: Any, task: Task) -> Outcome | str:
+    """``done`` counts the images of all processes, ``stop`` is the event that ends them."""
+    answer, told = start.Pipe(duplex=False)
+    process = start.Process(target=_answer, args=(told, done, stop, task), daemon=True)
+    process.start()
+    told.close()  # so that the end of the process is the end of the pipe
     try:
-        return result()
-    except BrokenProcessPool:
-        return f"{task.bag}: its process was ended from outside, perhaps for want of memory"
+        outcome: Outcome | str = answer.recv()
+        return outcome
+    except EOFError:
+        process.join()
+        return (
+            f"{task.bag}: its process ended before it was done, with exit code {process.exitcode}; "
+            "-9 is for want of memory: fewer --jobs need less"
+        )
+    finally:
+        process.join()
+
+
+def _answer(told: "Connection", done: Any, stop: Any, task: Task) -> None:
+    def count(images: int) -> None:
+        with done.get_lock():
+            done.value += images
+        if stop.is_set():
+            raise KeyboardInterrupt
+
+    told.send(_attempt(task, count))
 
 
 def _on_cluster(tasks: Mapping[str, Task], address: str, progress: Progress) -> Iterator[Result]:
+    """Dask gives every task one core."""
     import distributed
 
-    try:
-        client = distributed.Client(address, timeout=_CONNECT_S)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ClusterError(f"--cluster {address}: no Dask scheduler answers: {reason}") from None
-    with client:
+    with _client(address) as client:
         futures = {
-            client.submit(_attempt, _absolute(task), pure=False): name
+            client.submit(_attempt, _with_threads(_absolute(task), 1), pure=False): name
             for name, task in tasks.items()
         }
         done = distributed.as_completed(futures, with_results=True, raise_errors=False)
         for future, outcome in done:
             name = futures[future]
-            if future.status == "error":  # then the result is the error's type, value and trace
-                outcome = f"{tasks[name].bag}: on the cluster: {outcome[1]}"
+            if future.status != "finished":
+                # An error of the task comes with its type and trace, one of the cluster alone.
+                error = outcome[1] if isinstance(outcome, tuple) else outcome
+                outcome = f"{tasks[name].bag}: on the cluster: {one_line(error)}"
             progress(_size(outcome))
             yield name, outcome
+
+
+def _client(address: str) -> "Client":
+    """Raises ClusterError when there is nobody to do the work."""
+    import distributed
+
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # told here, in one line
+    try:
+        client = distributed.Client(address, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"--cluster {address}: no Dask scheduler answers: {one_line(error)}"
+        ) from None
+    try:
+        client.wait_for_workers(1, timeout=_CONNECT_S)
+    except distributed.TimeoutError:
+        client.close()
+        raise ClusterError(
+            f"--cluster {address}: the scheduler has no workers: dask worker {address}"
+        ) from None
+    return client
 
 
 def _size(outcome: Outcome | str) -> int:
     return 0 if isinstance(outcome, str) else outcome.frames + outcome.dropped
 
 
-def _with_threads(task: Task, threads: int) -> Task:
-    """So that the processes do not take each other's cores, unless the settings say how many."""
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _with_threads(task: Task, most: int) -> Task:
+    """With at most so many threads: evaluations do not take each other's cores."""
     classifier = task.config.classifier
-    if classifier.threads:
-        return task
+    threads = min(classifier.threads or most, most)
     config = replace(task.config, classifier=replace(classifier, threads=threads))
     return replace(task, config=config)
 
 
 def _absolute(task: Task) -> Task:
     """Workers stand in other folders."""
-    record = task.record.resolve() if task.record else None
-    return replace(task, bag=task.bag.resolve(), record=record)
+    classifier, detector = task.config.classifier, task.config.detector
+    config = replace(
+        task.config,
+        classifier=replace(classifier, model=_absolute_path(classifier.model)),
+        detector=replace(detector, model_path=_absolute_path(detector.model_path)),
+    )
+    source, record = (path.resolve() if path else None for path in (task.source, task.record))
+    return replace(task, bag=task.bag.resolve(), source=source, record=record, config=config)
+
+
+def _absolute_path(name: str) -> str:
+    """A name that is no path stays one."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name

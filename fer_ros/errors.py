@@ -1,0 +1,10 @@
+"""Errors as people read them."""
+
+
+def one_line(error: object) -> str:
+    """The message of an error whose author may have needed several lines; its type, if it has none.
+
+    Of an error of the system, what the system said, without number and file.
+    """
+    text = str(getattr(error, "strerror", None) or error)
+    return " ".join(text.split()) or type(error).__name__
