@@ -1,6 +1,5 @@
 """Every layout of a data set, as rows."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,10 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pack_tools import write_points
 
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
-from training.annotated import POINTS_OF_WFLW
+from training.annotated import ANNOTATED
 from training.rows import Wanted, dataset_name, split_of
 from training.sources import KINDS, open_source
 
@@ -115,25 +113,6 @@ def faces(top: Path) -> Path:
     return top
 
 
-def three_hundred(top: Path) -> Path:
-    for name in ("afw/1", "helen/trainset/2", "helen/testset/3", "ibug/4"):
-        draw(top / f"{name}.png")
-        write_points(top / f"{name}.pts", landmarks() + 1)
-    return top
-
-
-def wflw(top: Path) -> Path:
-    """Two faces of one picture."""
-    points = np.zeros((98, 2))
-    points[list(POINTS_OF_WFLW)] = landmarks()
-    numbers = " ".join(map(str, points.ravel()))
-    lines = [f"{numbers} 5 6 20 30 0 0 0 0 0 0 a/1.jpg"] * 2
-    for split in ("train", "test"):
-        write(top / "lists" / "rect" / f"list_98pt_rect_attr_{split}.txt", *lines)
-    draw(top / "WFLW_images" / "a" / "1.jpg")
-    return top
-
-
 # layout, split asked for, kind, names, labels or the best-voted column, dropped
 LAYOUTS = (
     (faces, "", "faces", ["000001.jpg", "000002.jpg", "more/3.png"], [-1] * 3, {}),
@@ -160,9 +139,6 @@ LAYOUTS = (
     (folders, "", "folders", ["Anger/1.jpg", "happy/1.jpg", "happy/2.png"], [6, 1, 1], {}),
     (split_folders, "valid", "folders", ["sad/1.jpg"], [2], {}),
     (table, "train", "csv", ["in/a.jpg"], [1], {}),
-    (three_hundred, "train", "300w", ["afw/1", "helen/trainset/2"], [-1] * 2, {}),
-    (three_hundred, "test", "300w", ["helen/testset/3", "ibug/4"], [-1] * 2, {}),
-    (wflw, "test", "wflw", ["a/1.jpg", "a/1.jpg"], [-1] * 2, {}),
 )
 
 
@@ -177,24 +153,6 @@ def test_layouts_are_recognised(tmp_path, make, split, kind, names, labels, drop
     read = list(source.pictures(1, 99))
     assert [(place, row.name) for place, row, _ in read] == list(enumerate(names))[1:]
     assert all(data == PICTURE for _, _, data in read)
-
-
-@pytest.mark.parametrize("make", [three_hundred, wflw])
-def test_landmarks_count_from_0_and_bring_a_box_and_five_points(tmp_path, make):
-    source = open_source(Wanted(make(tmp_path), "test"))
-    assert source.annotated
-    assert not source.labels
-    for row in source.rows:
-        np.testing.assert_allclose(row.points68_xy, landmarks(), atol=1e-4)
-        np.testing.assert_allclose(row.box_xyxy, [10, 20, 30, 50], atol=1e-4)
-        np.testing.assert_allclose(row.points_xy[2], landmarks()[30], atol=1e-4)
-
-
-def test_an_eye_of_wflw_is_an_eye(tmp_path):
-    """Its corners are 60, 64, 68 and 72, its mouth's 76 and 82, its nose's tip 54."""
-    assert len(set(POINTS_OF_WFLW)) == 68
-    corners = [POINTS_OF_WFLW[place] for place in (36, 39, 42, 45, 48, 54, 30)]
-    assert corners == [60, 64, 68, 72, 76, 82, 54]
 
 
 @pytest.mark.parametrize("make", [affectnet_csv, affectnet])
@@ -314,29 +272,6 @@ def no_image_column(top: Path) -> Path:
     return top / "a.parquet"
 
 
-def break_points(text: str) -> Callable[[Path], Path]:
-    def make(top: Path) -> Path:
-        write(three_hundred(top) / "afw" / "1.pts", "version: 1", "n_points: 68", text)
-        return top
-
-    return make
-
-
-def lost_picture(top: Path) -> Path:
-    (three_hundred(top) / "afw" / "1.png").unlink()
-    return top
-
-
-def lost_wflw(top: Path) -> Path:
-    (wflw(top) / "WFLW_images").rename(top / "elsewhere")
-    return top
-
-
-def torn_wflw(top: Path) -> Path:
-    write(wflw(top) / "lists" / "rect" / "list_98pt_rect_attr_train.txt", "1 2 3 a.jpg")
-    return top
-
-
 # what is wrong, split asked for, words of the message
 TROUBLES = (
     (lambda top: top / "nothing", "", "nothing: no such file or folder"),
@@ -356,14 +291,6 @@ TROUBLES = (
     (empty_folder, "", "fear: expected pictures, found none"),
     (unknown_in_table, "", "list.csv:3: unknown emotion 'bored'"),
     (torn_table, "", "list.csv:2: expected 2 cells"),
-    (break_points(""), "train", "1.pts: expected 68 points between braces, found 0"),
-    (break_points("{ 1 2 }"), "train", "1.pts: expected 68 points between braces, found 1"),
-    (break_points("{ 1 nan }"), "train", "1.pts: expected 68 points between braces, found 0"),
-    (break_points("{ 1 x }"), "train", "1.pts: expected 68 points between braces, found 0"),
-    (lost_picture, "train", "1.pts: expected a picture of the same name beside it"),
-    (three_hundred, "", "holds train, test: choose one with --split"),
-    (torn_wflw, "train", "list_98pt_rect_attr_train.txt:1: expected 98 points and a picture"),
-    (lost_wflw, "train", "name the folder of its pictures with --pictures"),
 )
 
 
@@ -403,4 +330,5 @@ def test_words_for_splits(word, split):
 
 
 def test_every_kind_is_tested():
-    assert {kind for _, _, kind, *_ in LAYOUTS} == set(KINDS)
+    """Those with landmarks in a file of their own."""
+    assert {kind for _, _, kind, *_ in LAYOUTS} == set(KINDS) - set(ANNOTATED)
