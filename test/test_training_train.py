@@ -167,7 +167,18 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
     other = write(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
     with pytest.raises(SystemExit, match=r"another experiment: optimizer\.lr was 0\.01, is 0\.02"):
         run(monkeypatch, other, packs, tmp_path / "out")
-    (tmp_path / "out" / "last.pt").write_bytes(b"PK")
+    path = tmp_path / "out" / "last.pt"
+    kept = torch.load(path, weights_only=True)
+    for values, words in (
+        (kept | {"network": {}}, "last.pt: its network does not fit"),
+        ({"weight": torch.zeros(1)}, "last.pt: not of this command"),
+        (torch.zeros(1), "last.pt: not of this command"),
+    ):
+        torch.save(values, path)
+        with pytest.raises(SystemExit, match=words) as ended:
+            run(monkeypatch, write(tmp_path, {**SMALL, "epochs": 1}), packs, tmp_path / "out")
+        assert "\n" not in str(ended.value.code)
+    path.write_bytes(b"PK")
     with pytest.raises(SystemExit, match=r"last\.pt: damaged"):
         run(monkeypatch, other, packs, tmp_path / "out")
 

@@ -6,7 +6,8 @@ moves its landmarks. Mirrored views swap the left and right landmarks. Both stre
 see the same view.
 
 All choices are made from numbers that are drawn beforehand (``Draws``): the same numbers give the
-same views, on however many processes a batch is spread. Only noise is drawn on the spot.
+same views, on however many processes a batch is spread. Only noise, and what is mixed with what,
+are drawn on the spot.
 """
 
 from dataclasses import dataclass

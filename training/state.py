@@ -104,13 +104,21 @@ def read_state(
         values = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError):
         raise ValueError(f"{path}: damaged; delete it to start afresh") from None
+    if not isinstance(values, dict) or not {"state", "config", *parts} <= values.keys():
+        raise ValueError(f"{path}: not of this command; give another folder, or delete it")
     other = _first_difference(values["config"], dataclasses.asdict(config))
     if other:
         raise ValueError(
             f"{path}: is of another experiment: {other}; give another folder, or delete it"
         )
     for name, part in parts.items():
-        part.load_state_dict(values[name])
+        try:
+            part.load_state_dict(values[name])
+        except (RuntimeError, ValueError):  # such as a network whose code has changed since
+            raise ValueError(
+                f"{path}: its {name} does not fit into this program's: give another folder, or "
+                "delete it to start afresh"
+            ) from None
     return values["state"]
 
 
