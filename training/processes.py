@@ -44,6 +44,14 @@ class World:
         distributed.all_reduce(total)
         return total.item() / self.size
 
+    def agreed(self, value: float) -> float:
+        """What process 0 found: batch statistics, and so figures, of the others may differ."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.broadcast(found, src=0)
+        return found.item()
+
     def spread(self, network: nn.Module) -> nn.Module:
         """The network as all processes train it: their gradients are averaged."""
         if self.size == 1:

@@ -111,14 +111,14 @@ def read_state(
         raise ValueError(
             f"{path}: is of another experiment: {other}; give another folder, or delete it"
         )
-    for name, part in parts.items():
-        try:
+    try:
+        for name, part in parts.items():
             part.load_state_dict(values[name])
-        except (RuntimeError, ValueError):  # such as a network whose code has changed since
-            raise ValueError(
-                f"{path}: its {name} does not fit into this program's: give another folder, or "
-                "delete it to start afresh"
-            ) from None
+    except (RuntimeError, ValueError):  # such as a network whose code has changed since
+        raise ValueError(
+            f"{path}: its {name} does not fit into this program's: give another folder, or delete "
+            "it to start afresh"
+        ) from None
     return values["state"]
 
 

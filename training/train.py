@@ -158,9 +158,10 @@ def validate(run: Run, valid: Faces) -> tuple[dict[str, float], Tensor]:
     logits = predict_logits(network, valid, run.place.device)
     network.temperature.fill_(fit_temperature(logits, valid.targets))
     confusion = multiclass_confusion_matrix(logits, valid.labels, len(EMOTIONS))
+    accuracy = (logits.argmax(dim=1) == valid.labels).float().mean().item()
     figures = {
         "valid_loss": F.cross_entropy(logits, valid.targets).item(),
-        "valid_accuracy": (logits.argmax(dim=1) == valid.labels).float().mean().item(),
+        "valid_accuracy": run.place.agreed(accuracy),  # or some would end sooner than others
         "valid_mean_recall": mean_recall(confusion.numpy()).item(),
         "temperature": network.temperature.item(),
     }
