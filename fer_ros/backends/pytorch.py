@@ -26,7 +26,13 @@ class TorchBackend:
     @torch.inference_mode()
     def run(self, crops_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
-        points, probabilities = self._network.predict(torch.tensor(crops_rgb, device=self.device))
+        try:
+            points, probabilities = self._network.predict(
+                torch.tensor(crops_rgb, device=self.device)
+            )
+        except torch.cuda.OutOfMemoryError:
+            torch.cuda.empty_cache()  # what larger batches left, for a smaller one
+            raise
         return points.cpu().numpy(), probabilities.cpu().numpy()
 
     @torch.inference_mode()
