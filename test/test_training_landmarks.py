@@ -1,6 +1,5 @@
 """From packs with landmarks to weights that a two-stream network starts from."""
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -9,6 +8,7 @@ import pytest
 import torch
 from conftest import frontal_points
 from pack_tools import write_pack, write_points
+from run_tools import run
 
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from fer_ros.model.published import load_published
@@ -52,11 +52,6 @@ def test_the_first_answers_lie_around_the_mean_face():
 def test_every_landmark_has_a_vertex_of_its_own():
     assert len(MESH_TO_68) == len(set(MESH_TO_68)) == 68
     assert 0 <= min(MESH_TO_68) <= max(MESH_TO_68) < 468
-
-
-def run(monkeypatch, module: object, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["command", *map(str, words)])
-    module.main()
 
 
 def test_from_the_files_of_300w_to_weights(tmp_path, astronaut, monkeypatch, capsys):

@@ -1,9 +1,5 @@
 """From a YAML file and faces without labels to a trunk that an image stream starts from."""
 
-import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +8,7 @@ import torch
 import yaml
 from pack_tools import write_pack
 from pretrain_tools import DINO, MAE, PLAIN, TINY, TINY_14, write_packs
+from run_tools import figures, run, run_and_kill, run_in_two_processes, write_experiment
 from safetensors.torch import load_file, save_file
 from tree import ROOT
 
@@ -25,7 +22,7 @@ from training import pretrain as training
 from training.method import make_stream
 from training.networks import build
 from training.packs import Pack
-from training.pretrain import load_pictures, main, make_method, set_rates
+from training.pretrain import load_pictures, make_method, set_rates
 from training.pretrain_settings import PretrainConfig
 from training.processes import World
 from training.settings import NetworkConfig, read_settings
@@ -49,34 +46,18 @@ def settings(**values: object) -> PretrainConfig:
     return from_dict(PretrainConfig, {**SMALL, **values})
 
 
-def write(folder: Path, values: object) -> Path:
-    path = folder / "experiment.yaml"
-    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
-    return path
-
-
-def run(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, arguments)])
-    main()
-
-
-def figures(out: Path) -> list[dict[str, float]]:
-    """All figures of each epoch but the speed."""
-    with (out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [{key: float(row[key]) for key in row if not key.startswith("pictures")} for row in rows]
-
-
 @pytest.mark.parametrize("method", ["dino", "mae"])
 def test_a_run_leaves_a_trunk_that_a_two_stream_starts_from(tmp_path, packs, monkeypatch, method):
     out = tmp_path / "out"
-    run(monkeypatch, write(tmp_path, {**SMALL, "method": method, "recompute": True}), packs, out)
+    path = write_experiment(tmp_path, {**SMALL, "method": method, "recompute": True})
+    run(monkeypatch, training, path, packs, out)
     files = {path.name for path in out.iterdir()}
     assert {"run.yaml", "metrics.csv", "curves.png", "last.pt", "trunk.safetensors"} <= files
     assert not [name for name in files if "partial" in name]
     ran = yaml.safe_load((out / "run.yaml").read_text())
     assert ran["method"] == method
-    assert {"revision", "versions", "data", "seed"} <= set(ran)
+    assert {"revision", "versions", "seed"} <= set(ran)
+    assert len(ran["data_sha256"]["pictures"]) == 64
     rows = figures(out)
     assert len(rows) == 2
     assert all(0 < row["feature_std"] <= 1 and 0 <= row["knn_accuracy"] <= 1 for row in rows)
@@ -122,18 +103,11 @@ def test_the_loaded_trunk_says_what_the_learned_one_said(tmp_path, packs, name, 
 
 @pytest.mark.parametrize("change", [{}, {"method": "mae"}, {"bf16": True}], ids=str)
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, packs, monkeypatch, change):
-    path = write(tmp_path, {**SMALL, **change})
-    run(monkeypatch, path, packs, tmp_path / "whole")
-
-    def dies(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        epochs = iter([training.train_epoch, dies])
-        patched.setattr(training, "train_epoch", lambda run, epoch: next(epochs)(run, epoch))
-        run(patched, path, packs, tmp_path / "killed")
+    path = write_experiment(tmp_path, {**SMALL, **change})
+    run(monkeypatch, training, path, packs, tmp_path / "whole")
+    run_and_kill(monkeypatch, training, path, packs, tmp_path / "killed")
     assert len(figures(tmp_path / "killed")) == 1
-    run(monkeypatch, path, packs, tmp_path / "killed")
+    run(monkeypatch, training, path, packs, tmp_path / "killed")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
     ends = [load_file(tmp_path / name / "trunk.safetensors") for name in ("killed", "whole")]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
@@ -163,25 +137,20 @@ def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
     """KoLeo, noise and the centre of patches apart, which see a part of the batch."""
     still = {**DINO, "koleo": 0.0, "ibot": 0.0}
     experiment = {**SMALL, "dino": still, "views": PLAIN, "drop_path": 0.0, "probe_every": 0}
-    path = write(tmp_path, experiment)
-    run(monkeypatch, path, packs, tmp_path / "one")
+    path = write_experiment(tmp_path, experiment)
+    run(monkeypatch, training, path, packs, tmp_path / "one")
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--standalone", *map(str, (script, path, packs, tmp_path / "two"))]
-    found = os.pathsep.join([str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": found}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_in_two_processes(script, path, packs, tmp_path / "two")
     one, two = ([row["loss"] for row in figures(tmp_path / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch):
-    path, out = write(tmp_path, {**SMALL, "method": "mae"}), tmp_path / "out"
+    path, out = write_experiment(tmp_path, {**SMALL, "method": "mae"}), tmp_path / "out"
     monkeypatch.setattr(training.Mae, "forward", lambda *_: {"loss": torch.tensor(float("nan"))})
     with pytest.raises(SystemExit, match="the loss is not a number") as ended:
-        run(monkeypatch, path, packs, out)
+        run(monkeypatch, training, path, packs, out)
     assert "\n" not in str(ended.value.code)
     assert not [file for file in out.iterdir() if file.suffix in {".pt", ".safetensors"}]
 
@@ -232,7 +201,7 @@ def test_nothing_that_judges_is_learned_from(tmp_path):
 )
 def test_what_is_wrong_is_one_line(tmp_path, packs, monkeypatch, text, words):
     with pytest.raises(SystemExit, match=words) as ended:
-        run(monkeypatch, write(tmp_path, text), packs, tmp_path / "out")
+        run(monkeypatch, training, write_experiment(tmp_path, text), packs, tmp_path / "out")
     assert "\n" not in str(ended.value.code)
     assert not (tmp_path / "out").exists()
 
@@ -240,11 +209,11 @@ def test_what_is_wrong_is_one_line(tmp_path, packs, monkeypatch, text, words):
 def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkeypatch):
     out = tmp_path / "out"
     small = {**SMALL, "epochs": 1, "method": "mae", "probe_every": 0}
-    run(monkeypatch, write(tmp_path, small), packs, out)
+    run(monkeypatch, training, write_experiment(tmp_path, small), packs, out)
     assert np.isnan(figures(out)[0]["knn_accuracy"])
-    other = write(tmp_path, {**small, "mae": {**MAE, "masked": 0.5}})
+    other = write_experiment(tmp_path, {**small, "mae": {**MAE, "masked": 0.5}})
     with pytest.raises(SystemExit, match=r"another experiment: mae\.masked was 0\.75, is 0\.5"):
-        run(monkeypatch, other, packs, out)
+        run(monkeypatch, training, other, packs, out)
 
 
 @pytest.mark.parametrize("name", ["dino", "mae"])

@@ -1,9 +1,5 @@
 """From a YAML file and packs to a model folder that the robot loads."""
 
-import csv
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +7,7 @@ import pytest
 import torch
 import yaml
 from pack_tools import write_pack
+from run_tools import figures, run, run_and_kill, run_in_two_processes, write_experiment
 from safetensors.torch import save_file
 from tree import ROOT
 
@@ -18,10 +15,10 @@ from fer_ros.labels import FERPLUS_VOTES
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from training import train as training
-from training.data import Faces, load_faces
+from training.data import DataConfig, Faces, load_faces, load_splits
 from training.networks import build
-from training.settings import NetworkConfig, read_config
-from training.train import epoch_order, fit_temperature, main
+from training.settings import NetworkConfig, OptimizerConfig, read_config
+from training.train import epoch_order, fit_temperature
 
 # A network without batch statistics and chance: two processes have nothing that differs.
 SMALL = {
@@ -59,34 +56,20 @@ def landmarks(tmp_path_factory) -> Path:
     return path
 
 
-def write(folder: Path, values: object) -> Path:
-    path = folder / "experiment.yaml"
-    path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
-    return path
-
-
-def run(monkeypatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
-    main()
-
-
-def figures(out: Path) -> list[list[float]]:
-    """Losses and validation figures of each epoch."""
-    with (out / "metrics.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    return [[float(row[key]) for key in row if key != "pictures_per_s"] for row in rows]
-
-
 def test_a_two_stream_run_leaves_a_model_that_has_learned(tmp_path, packs, landmarks, monkeypatch):
     out = tmp_path / "quick"
     network = {"architecture": "two_stream_small", "landmarks": str(landmarks)}
     experiment = {"network": network, "epochs": 3, "batch": 8, "ema_decay": 0.0}
-    run(monkeypatch, write(tmp_path, experiment), packs, out)
+    run(monkeypatch, training, write_experiment(tmp_path, experiment), packs, out)
     files = {path.name for path in out.iterdir()}
     assert {"run.yaml", "metrics.csv", "curves.png", "classes.png", "confusion.png"} <= files
+    assert list((out / "tensorboard").glob("events.*"))
     settings = yaml.safe_load((out / "run.yaml").read_text())
     assert settings["network"]["landmarks"] == str(landmarks)
+    assert settings["optimizer"]["lr"] == OptimizerConfig.lr
     assert {"revision", "versions", "data", "seed"} <= set(settings)
+    faces, valid = load_splits(DataConfig(), packs)
+    assert settings["data_sha256"] == {"train": faces.sha256(), "valid": valid.sha256()}
 
     loaded = load_model(out / "model" / "quick")
     assert loaded.spec.luma
@@ -111,62 +94,53 @@ VARIANTS = {
 
 @pytest.mark.parametrize("change", VARIANTS.values(), ids=VARIANTS)
 def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, packs, monkeypatch, change):
-    path = write(tmp_path, {**SMALL, **change})
-    run(monkeypatch, path, packs, tmp_path / "whole")
-
-    def dies(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        epochs = iter([training.train_epoch, dies])
-        patched.setattr(training, "train_epoch", lambda run, epoch: next(epochs)(run, epoch))
-        run(patched, path, packs, tmp_path / "killed")
+    path = write_experiment(tmp_path, {**SMALL, **change})
+    run(monkeypatch, training, path, packs, tmp_path / "whole")
+    run_and_kill(monkeypatch, training, path, packs, tmp_path / "killed")
     assert len(figures(tmp_path / "killed")) == 1
-    run(monkeypatch, path, packs, tmp_path / "killed")
+    run(monkeypatch, training, path, packs, tmp_path / "killed")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
 
 
 def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
-    path = write(tmp_path, SMALL)
-    run(monkeypatch, path, packs, tmp_path / "one")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += [
-        "--standalone",
-        "-m",
-        "training.train",
-        str(path),
-        str(packs),
-        str(tmp_path / "two"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    one, two = figures(tmp_path / "one"), figures(tmp_path / "two")
+    path = write_experiment(tmp_path, SMALL)
+    run(monkeypatch, training, path, packs, tmp_path / "one")
+    run_in_two_processes("-m", "training.train", path, packs, tmp_path / "two")
+    one, two = ([list(row.values()) for row in figures(tmp_path / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-3, atol=1e-4)
 
 
 def test_it_ends_when_nothing_gets_better(tmp_path, packs, monkeypatch):
     experiment = {**SMALL, "epochs": 50, "patience": 2, "optimizer": {"lr": 0.0}}
-    run(monkeypatch, write(tmp_path, experiment), packs, tmp_path / "out")
+    run(monkeypatch, training, write_experiment(tmp_path, experiment), packs, tmp_path / "out")
     assert len(figures(tmp_path / "out")) == 3
 
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch):
-    path = write(tmp_path, {**SMALL, "optimizer": {"lr": 1.0, "name": "sgd", "clip": 1e6}})
+    path = write_experiment(
+        tmp_path, {**SMALL, "optimizer": {"lr": 1.0, "name": "sgd", "clip": 1e6}}
+    )
     out = tmp_path / "out"
     monkeypatch.setattr(
         training.Loss, "__call__", lambda self, logits, targets: logits.sum() * float("nan")
     )
     with pytest.raises(SystemExit, match="the loss is not a number"):
-        run(monkeypatch, path, packs, out)
+        run(monkeypatch, training, path, packs, out)
     assert not (out / "last.pt").exists()
     assert not (out / "model").exists()
 
 
 def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkeypatch):
-    run(monkeypatch, write(tmp_path, {**SMALL, "epochs": 1}), packs, tmp_path / "out")
-    other = write(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
+    run(
+        monkeypatch,
+        training,
+        write_experiment(tmp_path, {**SMALL, "epochs": 1}),
+        packs,
+        tmp_path / "out",
+    )
+    other = write_experiment(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
     with pytest.raises(SystemExit, match=r"another experiment: optimizer\.lr was 0\.01, is 0\.02"):
-        run(monkeypatch, other, packs, tmp_path / "out")
+        run(monkeypatch, training, other, packs, tmp_path / "out")
     path = tmp_path / "out" / "last.pt"
     kept = torch.load(path, weights_only=True)
     for values, words in (
@@ -176,11 +150,17 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
     ):
         torch.save(values, path)
         with pytest.raises(SystemExit, match=words) as ended:
-            run(monkeypatch, write(tmp_path, {**SMALL, "epochs": 1}), packs, tmp_path / "out")
+            run(
+                monkeypatch,
+                training,
+                write_experiment(tmp_path, {**SMALL, "epochs": 1}),
+                packs,
+                tmp_path / "out",
+            )
         assert "\n" not in str(ended.value.code)
     path.write_bytes(b"PK")
     with pytest.raises(SystemExit, match=r"last\.pt: damaged"):
-        run(monkeypatch, other, packs, tmp_path / "out")
+        run(monkeypatch, training, other, packs, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +183,13 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
 )
 def test_what_is_wrong_is_one_line(tmp_path, packs, monkeypatch, text, words):
     with pytest.raises(SystemExit, match=words) as ended:
-        run(monkeypatch, write(tmp_path, text), packs, tmp_path / "out")
+        run(monkeypatch, training, write_experiment(tmp_path, text), packs, tmp_path / "out")
     assert "\n" not in str(ended.value.code)
     assert not (tmp_path / "out" / "model").exists()
 
 
 def test_image_weights_of_the_command_line_win(tmp_path):
-    path = write(tmp_path, {"network": {"image_weights": "a.pth"}})
+    path = write_experiment(tmp_path, {"network": {"image_weights": "a.pth"}})
     assert read_config(path).network.image_weights == "a.pth"
     assert read_config(path, "b.pth").network.image_weights == "b.pth"
 

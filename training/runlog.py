@@ -25,19 +25,20 @@ def write_text(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def write_settings(out: Path, config: "DataclassInstance", data: dict[str, str]) -> None:
-    """``run.yaml``: the experiment as it ran; ``data`` has a hash of each split."""
+def write_settings(out: Path, config: "DataclassInstance", data_sha256: dict[str, str]) -> None:
+    """``run.yaml``: the experiment as it ran, with a hash of each split's faces."""
     values = {
         "revision": _revision(),
         "versions": {name: version(name) for name in _PACKAGES},
-        "data": data,
+        "data_sha256": data_sha256,
         **dataclasses.asdict(config),
     }
     write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False))
 
 
 def _revision() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40"]
+    here = str(Path(__file__).parent)  # not where the command is given
+    command = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=40"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
