@@ -117,6 +117,7 @@ def test_what_has_no_face_is_aligned_as_the_others_are(tight, pictures, tmp_path
 def test_of_an_unlabelled_set_pictures_without_a_face_are_dropped(tight, pictures, tmp_path):
     found = prepare(parquet(tmp_path / "a.parquet", pictures), tmp_path / "pack", tight)
     assert found["without_face_dropped"] == 1
+    assert found["faceless"] == ["wall"]
     assert Pack.open(tmp_path / "pack").column("name").tolist() == ["face", "mirrored", "darker"]
 
 

@@ -168,7 +168,8 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
     [
         ("", "expected a mapping"),
         ("{}", "landmarks: expected a file"),
-        ("a: [", "not a YAML file"),
+        ("a: [", r"experiment\.yaml: not a YAML file"),
+        ("a: 2024-99-99", r"experiment\.yaml: not a YAML file"),
         ("epoch: 3", "did you mean 'epochs'"),
         ("epochs: many", "epochs: expected int"),
         ("network: {architecture: three_stream}", "unknown architecture"),

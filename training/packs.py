@@ -38,7 +38,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fer_ros.align import TEMPLATE_XY
-from fer_ros.config import Checked, from_dict, setting
+from fer_ros.config import Checked, from_dict, parse_yaml, setting
 from fer_ros.types import CROP_SIZE_PX
 
 MARGIN_PX = 16
@@ -153,8 +153,8 @@ def read_pack_card(folder: Path) -> PackCard:
         )
         raise ValueError(f"{path}: no such file, so this is no complete pack: {todo}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
+        values = parse_yaml(path.read_bytes())
+    except ValueError:
         raise ValueError(f"{path}: not a YAML file: {_AGAIN}") from None
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:

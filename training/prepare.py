@@ -15,7 +15,8 @@ margin of grey for faces at the border. Of several faces the one counts that ove
 most, and without a box the largest. Where none is found, the given landmarks are used (``found`` is
 false then), and a picture without any is dropped.
 
-Whatever is dropped is counted in the report; pictures that do not decode are named there too.
+Whatever is dropped is counted in the report; pictures that do not decode, or in which no face was
+found, are named there too.
 """
 
 import argparse
@@ -232,6 +233,7 @@ def report(source: Source, target: Path, shards: int) -> dict[str, Any]:
         "faces": faces,
         "without_face_aligned": unfound,
         "without_face_dropped": len(left_out["faceless"]),
+        "faceless": left_out["faceless"],
         "undecodable": left_out["undecodable"],
         "dropped_labels": dict(sorted(source.dropped.items())),
     }

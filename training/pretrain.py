@@ -10,7 +10,6 @@ Several GPUs or machines: ``torchrun --nproc-per-node N -m training.pretrain ...
 that of all processes together.
 """
 
-import argparse
 import copy
 import hashlib
 import math
@@ -39,7 +38,7 @@ from training.packs import Pack, gather
 from training.pretrain_settings import PretrainConfig, RateConfig
 from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
-from training.settings import read_settings
+from training.settings import experiment_parser, read_settings
 from training.state import Part, read_state, write_state, write_weights
 
 
@@ -234,11 +233,7 @@ def run_in(place: World, config: PretrainConfig, data: Path, out: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("experiment", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
+    arguments = experiment_parser(__doc__.split("\n\n")[0]).parse_args()
     try:
         config = read_settings(arguments.experiment, PretrainConfig)
         pretrain(config, arguments.data, arguments.out)

@@ -1,12 +1,11 @@
 """One experiment on one page: everything that a YAML file of ``training/configs`` may say."""
 
+import argparse
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
-from fer_ros.config import Checked, from_dict, setting
+from fer_ros.config import Checked, from_dict, parse_yaml, setting
 from training.augment import AugmentConfig
 from training.data import DataConfig
 from training.losses import LossConfig
@@ -60,12 +59,21 @@ class TrainConfig(Checked):
     seed: int = setting(0, "of all random draws", 0, 2**31)
 
 
+def experiment_parser(about: str) -> argparse.ArgumentParser:
+    """The command line of what runs an experiment: ``experiment``, ``data`` and ``out``."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("experiment", type=Path, help="its YAML file")
+    parser.add_argument("data", type=Path, help="folder with the packs of training.prepare")
+    parser.add_argument("out", type=Path, help="folder for all that comes of it")
+    return parser
+
+
 def read_settings(path: Path, kind: type[T]) -> T:
     """The settings of a YAML file. ValueError names an unknown key or a wrong value."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
-        raise ValueError(f"{path}: not a YAML file") from None
+        values = parse_yaml(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return from_dict(kind, values, str(path))
 
 

@@ -9,7 +9,6 @@ Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``;
 of all processes together.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ from training.losses import Loss, make_targets
 from training.networks import build, make_optimizer, make_schedule
 from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
-from training.settings import TrainConfig, read_config
+from training.settings import TrainConfig, experiment_parser, read_config
 from training.state import RunState
 
 
@@ -239,10 +238,7 @@ def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("experiment", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
+    parser = experiment_parser(__doc__.split("\n\n")[0])
     parser.add_argument("--image-weights", metavar="FILE", help="in place of the configured ones")
     arguments = parser.parse_args()
     try:
