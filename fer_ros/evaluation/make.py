@@ -56,9 +56,16 @@ def make_bag(
     ``labels.csv`` in the bag. A picture is shown for ``picture_s`` seconds. Raises MediaError when
     a file cannot be read or ``out`` exists.
     """
+    shots = sample_shots() if source == SAMPLE else _files(Path(source), picture_s)
+    return record_shots(shots, out, storage, raw)
+
+
+def record_shots(
+    shots: Iterator[Shot], out: Path, storage: str = "mcap", raw: bool = False
+) -> Made:
+    """Records images and their labels. Raises MediaError when ``out`` exists."""
     if out.exists():
         raise MediaError(f"{out}: is there already; choose another name or remove it")
-    shots = _sample() if source == SAMPLE else _files(Path(source), picture_s)
     topic = TOPIC if raw else f"{TOPIC}/compressed"
     try:
         with Writer(out, version=VERSION, storage_plugin=STORAGES[storage]) as writer:
@@ -92,8 +99,8 @@ def _message(stamp_ns: int, image_rgb: NDArray[np.uint8], raw: bool) -> memoryvi
     return to_bytes(IMAGE, make(IMAGE, header, height, width, "rgb8", 0, 3 * width, data))
 
 
-def _sample() -> Iterator[Shot]:
-    """The astronaut smiles, which is a label for as long as the whole face is in the picture."""
+def sample_shots() -> Iterator[Shot]:
+    """The made-up camera. The astronaut smiles, which is a label while the whole face is there."""
     for number, image in enumerate(sample_frames()):
         face = sample_face(number)
         whole = face is not None and face.visible == 1
