@@ -148,7 +148,8 @@ def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
 
 def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch):
     path, out = write_experiment(tmp_path, {**SMALL, "method": "mae"}), tmp_path / "out"
-    monkeypatch.setattr(training.Mae, "forward", lambda *_: {"loss": torch.tensor(float("nan"))})
+    nan = torch.tensor(float("nan"), requires_grad=True)
+    monkeypatch.setattr(training.Mae, "forward", lambda *_: {"loss": nan})
     with pytest.raises(SystemExit, match="the loss is not a number") as ended:
         run(monkeypatch, training, path, packs, out)
     assert "\n" not in str(ended.value.code)

@@ -116,14 +116,19 @@ def test_it_ends_when_nothing_gets_better(tmp_path, packs, monkeypatch):
     assert len(figures(tmp_path / "out")) == 3
 
 
-def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch):
+NO_NUMBERS = {
+    "loss": lambda _, logits, targets: logits.sum() * float("nan"),
+    "gradient": lambda _, logits, targets: (logits * 0).sum().sqrt(),
+}
+
+
+@pytest.mark.parametrize("loss", NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_what_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypatch, loss):
     path = write_experiment(
         tmp_path, {**SMALL, "optimizer": {"lr": 1.0, "name": "sgd", "clip": 1e6}}
     )
     out = tmp_path / "out"
-    monkeypatch.setattr(
-        training.Loss, "__call__", lambda self, logits, targets: logits.sum() * float("nan")
-    )
+    monkeypatch.setattr(training.Loss, "__call__", loss)
     with pytest.raises(SystemExit, match="the loss is not a number"):
         run(monkeypatch, training, path, packs, out)
     assert not (out / "last.pt").exists()

@@ -34,6 +34,7 @@ from training.augment import (
     view,
 )
 from training.data import stands_in
+from training.losses import clip_gradient
 from training.packs import Pack, gather
 from training.state import write_weights
 
@@ -129,11 +130,9 @@ def learn(run: Run, crops: Tensor, target: Tensor) -> float:
     with torch.autocast(crops.device.type, torch.bfloat16, enabled=run.bf16):
         predicted = run.stepped(crops)
     loss = wing(predicted.float(), target)
-    if not loss.isfinite():
-        raise ValueError("the loss is not a number any more: lower --lr, or look at the packs")
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(run.core.parameters(), 5.0)
+    clip_gradient(run.core, 5.0, loss.item())
     run.optimizer.step()
     run.schedule.step()
     return loss.item()

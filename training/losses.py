@@ -1,10 +1,11 @@
 """What a network is punished for: targets made of votes, and the cross-entropy against them."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer_ros.config import Checked, setting
 
@@ -60,3 +61,15 @@ class Loss:
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean over the batch."""
         return F.cross_entropy(logits.float() + self._offset.to(logits.device), targets)
+
+
+def clip_gradient(network: nn.Module, largest: float, loss: float) -> None:
+    """Shortens the gradient of ``loss`` to ``largest``, ahead of a step of the optimizer.
+
+    ValueError, one line, when one of the two is not a finite number: no step should follow.
+    """
+    norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
+    if not math.isfinite(loss) or not norm.isfinite():
+        raise ValueError(
+            "the loss is not a number any more: lower the learning rate, or look at the data"
+        )

@@ -12,7 +12,6 @@ that of all processes together.
 
 import copy
 import hashlib
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from fer_ros.model.vit import TransformerStream
@@ -31,6 +30,7 @@ from training.data import Faces, load_splits, stands_in
 from training.dino import Dino
 from training.figures import draw_pretraining
 from training.knn import accuracy
+from training.losses import clip_gradient
 from training.mae import Mae
 from training.method import Method, make_stream
 from training.multicrop import NUMBERS, make_view
@@ -138,11 +138,9 @@ def learn(run: Run, views: list[Tensor], numbers: Tensor, step: int) -> dict[str
     with torch.autocast(run.place.device.type, torch.bfloat16, enabled=config.bf16):
         found = run.stepped(views, numbers, step, steps)
     figures = {name: value.item() for name, value in found.items()}
-    if not math.isfinite(figures["loss"]):
-        raise ValueError("the loss is not a number any more: lower optimizer.lr, or look at DATA")
     found["loss"].backward()
     run.method.after_backward(step // run.steps)
-    nn.utils.clip_grad_norm_(run.method.parameters(), config.optimizer.clip)
+    clip_gradient(run.method, config.optimizer.clip, figures["loss"])
     run.optimizer.step()
     run.method.after_step(step, steps)
     return figures

@@ -29,7 +29,7 @@ from fer_ros.model.network import FaceNetwork
 from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
 from training.data import Faces, load_splits
 from training.figures import draw_classes, draw_confusion, draw_curves
-from training.losses import Loss, make_targets
+from training.losses import Loss, clip_gradient, make_targets
 from training.networks import build, make_optimizer, make_schedule
 from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
@@ -87,7 +87,7 @@ def batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
-    """One step of the optimizer; the loss before it. ValueError when it is not a number."""
+    """One step of the optimizer; the loss before it. ValueError when there is no number."""
     config, parts = run.config, run.config.accumulate
 
     def gradients() -> float:
@@ -99,12 +99,10 @@ def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
             loss = run.loss(logits, wanted) * (len(some) / len(crops))
             loss.backward()
             total += loss.item()
-        nn.utils.clip_grad_norm_(run.network.parameters(), config.optimizer.clip)
+        clip_gradient(run.network, config.optimizer.clip, total)
         return total
 
     loss = gradients()
-    if loss != loss or loss == float("inf"):
-        raise ValueError("the loss is not a number any more: lower optimizer.lr, or look at DATA")
     run.optimizer.step(gradients if config.optimizer.sam_rho else None)
     run.ema.update(run.network)
     return loss
