@@ -6,6 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from fer_ros.model.checkpoint import save_model
 from fer_ros.model.cost import cost_of
 from fer_ros.model.network import FaceNetwork
 from fer_ros.onnx_session import OnnxSession
+from fer_ros.sample import sample_crowd
 from fer_ros.weights import InputSpec, model_folders, read_card, sha256_of
 
 
@@ -199,6 +202,62 @@ def test_an_export_goes_where_it_is_wanted(capsys, made, cache, tmp_path):
     assert OnnxSession(out.read_bytes(), threads=1).metadata["name"] == "vgg13"
     assert out.with_suffix(".onnx.sha256").read_text() == sha256_of(out)
     assert not cache.exists()
+
+
+@pytest.fixture
+def crowds(tmp_path) -> Path:
+    """Four pictures of ten faces."""
+    folder = tmp_path / "crowds"
+    folder.mkdir()
+    image_bgr = sample_crowd(10)[:, :, ::-1]
+    for number in range(4):
+        cv2.imwrite(str(folder / f"{number}.png"), np.roll(image_bgr, 3 * number, axis=1))
+    return folder
+
+
+def test_an_export_in_int8_is_a_model_folder(capsys, made, crowds, tmp_path):
+    folder, out = exportable(made.parent / "vgg13"), tmp_path / "vgg13_int8"
+    options = ("--format", "onnx-int8", "--calibrate", str(crowds), "--out", str(out))
+    code, said, complaint = models(capsys, "export", str(folder), *options)
+    assert (code, complaint) == (0, "")
+    card = read_card(out)
+    card.verify()
+    size_mib = card.weights_path.stat().st_size / 2**20
+    assert said.startswith(f"vgg13_int8: {out}, {size_mib:.1f} MiB\n  answers ")
+    assert re.search(r"answers (100\.0|9[89]\.\d)% of 40 faces as vgg13 does\n$", said)
+    assert (card.name, card.architecture) == ("vgg13_int8", "vgg13")
+
+
+def test_an_int8_that_answers_otherwise_is_not_kept(capsys, made, crowds, tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.backends.quantize.quantize", lambda graph, crops_rgb: graph)
+    monkeypatch.setattr("fer_ros.backends.quantize.agreement", lambda *graphs_and_crops: 0.97)
+    options = ("--format", "onnx-int8", "--calibrate", str(crowds), "--out", str(tmp_path / "new"))
+    code, said, complaint = models(
+        capsys, "export", str(exportable(made.parent / "vgg13")), *options
+    )
+    assert (code, said, complaint.count("\n")) == (1, "", 1)
+    assert "answers 97.0% of 40 faces as before, expected 98%" in complaint
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("faces", ["nothing", "empty", "sky"])
+def test_without_faces_nothing_is_calibrated(capsys, made, tmp_path, faces):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "sky").mkdir()
+    cv2.imwrite(str(tmp_path / "sky" / "sky.png"), np.full((240, 320, 3), 200, np.uint8))
+    options = ("--format", "onnx-int8", "--calibrate", str(tmp_path / faces))
+    code, said, complaint = models(
+        capsys, "export", str(exportable(made.parent / "vgg13")), *options
+    )
+    assert (code, said, complaint.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("options", [("--format", "onnx-int8"), ("--calibrate", "faces")])
+def test_int8_and_its_faces_go_together(capsys, made, options):
+    with pytest.raises(SystemExit) as caught:
+        models(capsys, "export", str(made), *options)
+    assert caught.value.code == 2
+    assert "go together" in capsys.readouterr().err
 
 
 def exportable(folder: Path) -> Path:

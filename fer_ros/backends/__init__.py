@@ -52,7 +52,8 @@ def open_backend(card: ModelCard, config: ClassifierConfig) -> Choice:
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {config.device!r}")
-    candidates, why = _candidates(config.backend, config.device)
+    wanted = "onnx" if config.backend == "auto" and is_graph(card) else config.backend
+    candidates, why = _candidates(wanted, config.device)
     troubles: list[str] = []
     for name, device in candidates:
         try:
@@ -79,6 +80,11 @@ def _candidates(backend: str, device: str) -> tuple[list[tuple[str, str]], str]:
     return [(name, device) for name in (backend, *(_OPEN.keys() - {backend}))], why
 
 
+def is_graph(card: ModelCard) -> bool:
+    """Whether the weights of a model are an ONNX graph themselves, as those in int8 are."""
+    return card.weights_path.suffix == ".onnx"
+
+
 def cuda_devices() -> int:
     """How many CUDA devices NVIDIA's driver sees."""
     try:
@@ -91,6 +97,8 @@ def cuda_devices() -> int:
 
 
 def _open_torch(card: ModelCard, device: str, threads: int) -> Backend:
+    if is_graph(card):
+        raise BackendError(f"PyTorch: {card.weights} is a graph, which ONNX Runtime computes")
     try:
         from fer_ros.backends.pytorch import TorchBackend
     except ImportError as error:

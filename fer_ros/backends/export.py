@@ -5,6 +5,7 @@ import io
 import json
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import onnx
@@ -52,8 +53,8 @@ class _SplitPReLU(nn.Module):
 
 def _split(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
-        is_one = isinstance(child, nn.PReLU) and child.num_parameters > 1
-        setattr(module, name, _SplitPReLU(child.weight) if is_one else _split(child))
+        splits = isinstance(child, nn.PReLU) and child.num_parameters > 1
+        setattr(module, name, _SplitPReLU(cast(Tensor, child.weight)) if splits else _split(child))
     return module
 
 

@@ -7,8 +7,12 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from fer_ros.backends import BackendError
-from fer_ros.weights import ModelCard, cache_folder
+import numpy as np
+
+from fer_ros.align import TEMPLATE_XY
+from fer_ros.backends import BackendError, is_graph
+from fer_ros.labels import EMOTIONS
+from fer_ros.weights import ModelCard, ModelError, cache_folder
 
 VERSION = 2
 """Of the exporter: graphs of other versions are not used."""
@@ -24,11 +28,13 @@ def path_of(card: ModelCard) -> Path:
 
 
 def graph_of(card: ModelCard) -> bytes:
-    """The graph of a model, from the cache; made and kept there when it is not.
+    """The graph of a model: its weights, or from the cache; made and kept there when it is not.
 
     Raises ModelError when the model cannot be used, BackendError when it cannot be exported.
     """
     card.verify()
+    if is_graph(card):
+        return _shipped(card)
     path = path_of(card)
     return _kept(path) or _made(card, path)
 
@@ -41,6 +47,13 @@ def store(graph: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     _replace(path, graph)
     _replace(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
+
+
+def _shipped(card: ModelCard) -> bytes:
+    is_ours = card.labels == EMOTIONS and np.array_equal(card.template_xy, TEMPLATE_XY)
+    if not is_ours:
+        raise ModelError(f"{card.folder}: expected our labels and crop template, found others")
+    return card.weights_path.read_bytes()
 
 
 def _kept(path: Path) -> bytes | None:
@@ -75,6 +88,8 @@ def _made(card: ModelCard, path: Path) -> bytes:
 
 def export(card: ModelCard) -> bytes:
     """The graph of a model, as ``export_onnx`` makes it. Raises ModelError or BackendError."""
+    if is_graph(card):
+        raise ModelError(f"model {card.name}: {card.weights_path} is a graph already")
     try:
         from fer_ros.backends.export import export_onnx
     except ImportError as error:

@@ -1,5 +1,9 @@
 """ONNX Runtime on the CPU, or on a CUDA device where its build has that."""
 
+import logging
+import re
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,12 +13,14 @@ from fer_ros.onnx_session import CPU, OnnxSession, Provider
 from fer_ros.weights import ModelCard
 
 _CUDA = "CUDAExecutionProvider"
+_CPU_INFO = Path("/proc/cpuinfo")
+_INT8 = re.compile(r"\b(avx512_vnni|avx_vnni|asimddp)\b")
+
+_log = logging.getLogger(__name__)
 
 
 class OnnxBackend:
-    """The exported graph of a model."""
-
-    name = "ONNX Runtime"
+    """The exported graph of a model, or the one in int8 that is its weights."""
 
     def __init__(self, card: ModelCard, device: str = "auto", threads: int = 0) -> None:
         """``threads`` 0: as many as there are cores. Raises ModelError."""
@@ -24,6 +30,14 @@ class OnnxBackend:
             self._session = OnnxSession(graph, threads, providers)
         except RuntimeError as error:
             raise BackendError(f"ONNX Runtime: the graph of {card.name}: {error}") from None
+        is_int8 = self._session.metadata.get("precision") == "int8"
+        self.name = "ONNX Runtime, int8" if is_int8 else "ONNX Runtime"
+        if is_int8 and not has_int8_products():
+            _log.warning(
+                "model %s: this CPU has no dot products of int8 (AVX512-VNNI, AVX-VNNI or ARM's "
+                "dotprod), so that int8 is slow: take the model that it was made from",
+                card.name,
+            )
         self.device = "cuda" if self._session.provider == _CUDA else "cpu"
         if not device.startswith((self.device, "auto")):
             raise BackendError(f"ONNX Runtime: device {device!r}: its CUDA provider does not start")
@@ -32,6 +46,11 @@ class OnnxBackend:
         """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of crops (N, 112, 112, 3)."""
         points_xy, probabilities = self._session.run(crops_rgb)
         return points_xy, probabilities
+
+
+def has_int8_products() -> bool:
+    """Whether this CPU multiplies int8 numbers and adds them up in one instruction."""
+    return _CPU_INFO.is_file() and bool(_INT8.search(_CPU_INFO.read_text(encoding="utf-8")))
 
 
 def _providers(device: str) -> list[Provider]:

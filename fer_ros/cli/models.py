@@ -5,11 +5,20 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.align import align
 from fer_ros.backends.graphs import export, path_of, store
+from fer_ros.config import ClassifierConfig, DetectorConfig
+from fer_ros.detect import make_detector
 from fer_ros.fetch import PUBLISHED, fetch
+from fer_ros.media import MediaError, open_media
 from fer_ros.weights import ModelCard, ModelError, find_model, model_folders, read_card
 
 _HEADING = ("network", "parameters", "GMAC per face", "input", "weights")
+_LEAST_AGREEMENT = 0.98
+_MOST_FACES = 1000
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -33,16 +42,25 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     exporting = subcommands.add_parser(
         "export",
         help="a model as one file for another runtime",
-        description="Writes a model as one ONNX graph, from uint8 crops to points and "
-        "probabilities, with its sha256 beside it. Without --out it goes where the node looks for "
-        "it, which then starts without PyTorch.",
+        description="onnx: one ONNX graph, from uint8 crops to points and probabilities, with its "
+        "sha256 beside it. Without --out it goes where the node looks for it, which then starts "
+        "without PyTorch. onnx-int8: a model folder with such a graph that computes in int8, for "
+        "CPUs that are fast at that, calibrated on the faces in PATH.",
     )
     exporting.add_argument("name", metavar="NAME", help="a model at hand, or a model folder")
     exporting.add_argument(
-        "--format", choices=["onnx"], default="onnx", help="default: %(default)s"
+        "--format", choices=["onnx", "onnx-int8"], default="onnx", help="default: %(default)s"
     )
-    exporting.add_argument("--out", metavar="FILE", type=Path, help="default: in the cache folder")
-    exporting.set_defaults(run=_export)
+    exporting.add_argument(
+        "--calibrate", metavar="PATH", type=Path, help="for int8: picture, video, or folder"
+    )
+    exporting.add_argument(
+        "--out",
+        metavar="PATH",
+        type=Path,
+        help="default: a file in the cache folder; of int8, the folder NAME_int8 here",
+    )
+    exporting.set_defaults(run=_export, parser=exporting)
 
 
 def _models(arguments: argparse.Namespace) -> int:
@@ -68,12 +86,52 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if (arguments.format == "onnx-int8") != bool(arguments.calibrate):
+        arguments.parser.error("--calibrate PATH and --format onnx-int8 go together")
     card = read_card(find_model(arguments.name))
     graph = export(card)
+    if arguments.calibrate:
+        return _export_int8(card, graph, arguments)
     path = arguments.out or path_of(card)
     store(graph, path)
     print(f"{card.name}: {path}, {len(graph) / 2**20:.1f} MiB")
     return 0
+
+
+def _export_int8(card: ModelCard, graph: bytes, arguments: argparse.Namespace) -> int:
+    """Kept when nearly all faces of the calibration are answered as before."""
+    from fer_ros.backends.quantize import agreement, quantize, save_quantized
+
+    crops_rgb = faces_in(arguments.calibrate)
+    quantized = quantize(graph, crops_rgb)
+    same = agreement(graph, quantized, crops_rgb)
+    if same < _LEAST_AGREEMENT:
+        raise ModelError(
+            f"{card.name}: in int8 it answers {same:.1%} of {len(crops_rgb)} faces as before, "
+            f"expected {_LEAST_AGREEMENT:.0%}: calibrate it on more faces, of the kind it will see"
+        )
+    saved = save_quantized(card, quantized, arguments.out or Path(f"{card.name}_int8"))
+    size_mib = len(quantized) / 2**20
+    print(f"{saved.name}: {saved.folder}, {size_mib:.1f} MiB")
+    print(f"  answers {same:.1%} of {len(crops_rgb)} faces as {card.name} does")
+    return 0
+
+
+def faces_in(path: Path) -> NDArray[np.uint8]:
+    """Crops (N, 112, 112, 3) of the faces that the detector finds in pictures and videos.
+
+    N is at most 1000. Raises ModelError when a file cannot be read.
+    """
+    detector = make_detector(DetectorConfig(), ClassifierConfig.threads)
+    found: list[NDArray[np.uint8]] = []
+    try:
+        for image in open_media(path):
+            found += [*align(image.image_rgb, detector.detect(image.image_rgb).points_xy).crops_rgb]
+            if len(found) >= _MOST_FACES:
+                break
+    except MediaError as error:
+        raise ModelError(str(error)) from None
+    return np.stack(found[:_MOST_FACES]) if found else np.zeros((0, 112, 112, 3), np.uint8)
 
 
 def _verified(folder: Path) -> ModelCard | None:
