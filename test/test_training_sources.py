@@ -250,6 +250,16 @@ def torn_table(top: Path) -> Path:
     return write(top / "list.csv", "path,label", "a.jpg")
 
 
+def latin_table(top: Path) -> Path:
+    path = write(top / "list.csv", "path,label", "a.jpg,happy")
+    path.write_bytes(path.read_bytes().replace(b"a.jpg", "ä.jpg".encode("latin-1")))
+    return path
+
+
+def endless_cell(top: Path) -> Path:
+    return write(top / "list.csv", "path,label", f"a.jpg,{'x' * 200_000}")
+
+
 def unknown_expression(top: Path) -> Path:
     draw(top / "images" / "0.jpg")
     (top / "annotations").mkdir()
@@ -291,6 +301,8 @@ TROUBLES = (
     (empty_folder, "", "fear: expected pictures, found none"),
     (unknown_in_table, "", "list.csv:3: unknown emotion 'bored'"),
     (torn_table, "", "list.csv:2: expected 2 cells"),
+    (latin_table, "", "list.csv: expected a CSV file in UTF-8"),
+    (endless_cell, "", "list.csv: expected a CSV file in UTF-8"),
 )
 
 

@@ -181,6 +181,7 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
         ("network: {architecture: vgg13, landmarks: a}", "vgg13 has no landmark stream"),
         ("network: {architecture: vgg13, freeze_image: true}", "vgg13 has no image stream"),
         ("network: {architecture: vgg13, config: {depth: 3}}", "depth"),
+        ("network: {architecture: vgg13, config: {1: 3}}", "expected names of arguments, got 1"),
         ("network: {architecture: mobilefacenet}", "gives no emotions"),
         ("network: {architecture: vgg13, image_weights: no.pth}", "no.pth: cannot be read"),
         ("{batch: 8, network: {architecture: vgg13}, optimizer: {name: adamv}}", "adamv"),

@@ -77,8 +77,8 @@ def _wflw(wanted: Wanted) -> Source:
         tables = sorted(table.rglob(_TABLES))
         table = wanted.choose({split_of(each.stem.rpartition("_")[2]): each for each in tables})
     folder = wanted.pictures or _wflw_pictures(table)
-    rows = []
-    for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), start=1):
+    text, rows = table.read_text(encoding="utf-8", errors="replace"), []
+    for number, line in enumerate(text.splitlines(), start=1):
         *words, name = line.split() or [""]
         numbers = _numbers(words[:_WFLW_NUMBERS])
         if len(numbers) != _WFLW_NUMBERS:

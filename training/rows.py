@@ -152,19 +152,27 @@ def read_table(
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; expected a table with {', '.join(columns)}")
-    with path.open(encoding="utf-8-sig", newline="") as text:
-        names = columns if headless else None
-        reader = csv.DictReader(text, fieldnames=names, skipinitialspace=True)
-        known = list(reader.fieldnames or [])
-        missing = [name for name in columns if name not in known]
-        if missing:
-            found = ", ".join(known) or "an empty file"
-            raise ValueError(f"{path}: expected a column {missing[0]!r}, found {found}")
-        for cells in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in cells or None in cells.values():
-                raise ValueError(f"{where}: expected {len(known)} cells, found more or fewer")
-            yield where, cells
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            names = columns if headless else None
+            yield from _lines(path, csv.DictReader(text, names, skipinitialspace=True), columns)
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path}: expected a CSV file in UTF-8, found another file") from None
+
+
+def _lines(
+    path: Path, reader: "csv.DictReader[str]", columns: Sequence[str]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    known = list(reader.fieldnames or [])
+    missing = [name for name in columns if name not in known]
+    if missing:
+        found = ", ".join(known) or "an empty file"
+        raise ValueError(f"{path}: expected a column {missing[0]!r}, found {found}")
+    for cells in reader:
+        where = f"{path}:{reader.line_num}"
+        if None in cells or None in cells.values():
+            raise ValueError(f"{where}: expected {len(known)} cells, found more or fewer")
+        yield where, cells
 
 
 def header(path: Path) -> str:

@@ -23,6 +23,12 @@ class NetworkConfig(Checked):
     image_weights: str = setting("", "of its trunk, a file; empty: those of a package")
     freeze_image: bool = setting(False, "the image stream keeps these weights")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [name for name in self.config if not isinstance(name, str)]
+        if wrong:
+            raise ValueError(f"config: expected names of arguments, got {wrong[0]!r}")
+
 
 @dataclass(frozen=True)
 class OptimizerConfig(Checked):
