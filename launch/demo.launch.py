@@ -27,6 +27,7 @@ def generate_launch_description() -> LaunchDescription:
                         PathJoinSubstitution([share, "launch", "fer.launch.py"]),
                         launch_arguments={
                             "image_transport": "compressed",
+                            "privacy": "false",  # the debug image is there to be seen
                             "source": "",
                         }.items(),
                     )

@@ -1,8 +1,12 @@
-"""The emotion node for one camera: ros2 launch fer_ros fer.launch.py image:=/camera/image_raw."""
+"""The emotion node: ros2 launch fer_ros fer.launch.py image:=/camera/image_raw.
+
+Several cameras: cameras:=front,rear image:=image_raw takes front/image_raw and rear/image_raw.
+"""
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
@@ -19,6 +23,7 @@ OVERRIDES = {
     "device": ("classifier.device", "auto, cpu, cuda or cuda:N"),
     "source": ("source", "camera, or ros4hri for the faces that another node finds"),
     "image_transport": ("image_transport", "raw, or compressed for the topic <compressed>"),
+    "privacy": ("privacy", "false lets pictures of faces leave the node"),
     "autostart": ("autostart", "false leaves configuring and activating to a lifecycle manager"),
     "use_sim_time": ("use_sim_time", "true when a bag or a simulation publishes /clock"),
 }
@@ -28,6 +33,7 @@ def generate_launch_description() -> LaunchDescription:
     image = LaunchConfiguration("image")
     settings = PathJoinSubstitution([FindPackageShare("fer_ros"), "config", "fer.yaml"])
     arguments = {
+        "cameras": ("", "names, separated by commas; the topics of each are below its name"),
         "image": ("image", "topic of the camera"),
         "compressed": ([image, "/compressed"], "topic of its compressed images"),
         "camera_info": ("camera_info", "topic of its calibration"),
@@ -45,9 +51,19 @@ def generate_launch_description() -> LaunchDescription:
 
 def emotion_node(context: LaunchContext) -> list[Node]:
     given = {name: LaunchConfiguration(name) for name in OVERRIDES}
-    overrides = {
+    overrides: dict[str, object] = {
         OVERRIDES[name][0]: value for name, value in given.items() if value.perform(context)
     }
+    remapped = {topic: LaunchConfiguration(name).perform(context) for topic, name in TOPICS.items()}
+    cameras = LaunchConfiguration("cameras").perform(context)
+    if cameras:
+        names = [name.strip() for name in cameras.split(",")]
+        overrides["cameras"] = ParameterValue(names)
+        remapped = {
+            f"{camera}/{topic}": f"{camera}/{name}"
+            for camera in names
+            for topic, name in remapped.items()
+        }
     return [
         Node(
             package="fer_ros",
@@ -55,7 +71,7 @@ def emotion_node(context: LaunchContext) -> list[Node]:
             name="emotion_node",
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), overrides],
-            remappings=[(topic, LaunchConfiguration(name)) for topic, name in TOPICS.items()],
+            remappings=[*remapped.items()],
             ros_arguments=["--log-level", ["emotion_node:=", LaunchConfiguration("log_level")]],
             output="screen",
         )

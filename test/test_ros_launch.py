@@ -113,6 +113,7 @@ def test_one_camera_as_asked_for(launch, tmp_path):
         params_file=str(tmp_path / "mine.yaml"),
         log_level="debug",
         image_transport="compressed",
+        privacy="false",
         autostart="false",
         use_sim_time="true",
     ).values()
@@ -130,6 +131,7 @@ def test_one_camera_as_asked_for(launch, tmp_path):
         "classifier.model": "/models/mine",
         "image_qos": "reliable",
         "image_transport": "compressed",
+        "privacy": False,
         "source": "ros4hri",
         "use_sim_time": True,
     }
@@ -138,6 +140,20 @@ def test_one_camera_as_asked_for(launch, tmp_path):
 def test_compressed_images_of_another_name(launch):
     (node,) = launch("fer.launch.py", image="/raw", compressed="/squeezed").values()
     assert {"image:=/raw", "image/compressed:=/squeezed"} <= set(node.after("-r"))
+
+
+def test_several_cameras(launch):
+    (node,) = launch("fer.launch.py", cameras="front, rear", image="image_raw").values()
+    assert node.parameters["cameras"] == ["front", "rear"]
+    remapped = {each for each in node.after("-r") if not each.startswith("__")}
+    assert remapped == {
+        "front/image:=front/image_raw",
+        "front/image/compressed:=front/image_raw/compressed",
+        "front/camera_info:=front/camera_info",
+        "rear/image:=rear/image_raw",
+        "rear/image/compressed:=rear/image_raw/compressed",
+        "rear/camera_info:=rear/camera_info",
+    }
 
 
 @pytest.mark.parametrize(
@@ -157,8 +173,8 @@ def test_the_demonstration(launch, given, source, loop):
         "image_transport": "compressed",
     }
     node = started["emotion_node"].parameters
-    assert node["image_transport"] == "compressed"
-    assert "source" not in node
+    assert (node["image_transport"], node["privacy"]) == ("compressed", False)
+    assert node["source"] == "camera"
 
 
 @pytest.fixture
@@ -252,8 +268,7 @@ def test_the_words_that_the_evaluation_waits_for_are_those_of_the_node():
         for node in ast.walk(ast.parse((ROOT / "launch/evaluate.launch.py").read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, bytes)
     }
-    sources = "".join(
-        (ROOT / "fer_ros/ros" / name).read_text() for name in ("node.py", "session.py")
-    )
+    names = ("node.py", "camera_session.py", "crop_session.py")
+    sources = "".join((ROOT / "fer_ros/ros" / name).read_text() for name in names)
     assert wanted - {"Subscribed to topic"} == {word for word in wanted if word in sources}
     assert len(wanted) == 3

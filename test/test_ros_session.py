@@ -267,6 +267,7 @@ def test_the_figures(rig):
     status, figures = rig.figures(processed="1")
     assert (status.name, status.level) == ("/emotion_node: frames", DiagnosticStatus.OK)
     assert (figures["model"], figures["sha256"], figures["device"]) == ("fake", "0" * 64, "cpu")
+    assert (figures["reason"], figures["fallback"]) == ("fake on cpu: made up", "")
     counts = {key: figures[key] for key in ("received", "dropped", "failed", "faces")}
     assert counts == {"received": "1", "dropped": "0", "failed": "0", "faces": "1"}
     times = {key: float(value) for key, value in figures.items() if key.startswith("latency_ms.")}
