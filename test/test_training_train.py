@@ -73,6 +73,8 @@ def test_a_two_stream_run_leaves_a_model_that_has_learned(tmp_path, packs, landm
 
     loaded = load_model(out / "model" / "quick")
     assert loaded.spec.luma
+    best = max(figures(out), key=lambda row: row["valid_accuracy"])
+    assert loaded.temperature.item() == pytest.approx(best["temperature"])
     stored = loaded.core.landmarks.state_dict()
     given = build(NetworkConfig(landmarks=str(landmarks))).core.landmarks.state_dict()
     assert all(torch.allclose(stored[name], given[name], atol=1e-3) for name in given)
@@ -136,36 +138,36 @@ def test_what_is_no_number_leaves_the_last_good_epoch(tmp_path, packs, monkeypat
 
 
 def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkeypatch):
-    run(
-        monkeypatch,
-        training,
-        write_experiment(tmp_path, {**SMALL, "epochs": 1}),
-        packs,
-        tmp_path / "out",
-    )
+    once = write_experiment(tmp_path, {**SMALL, "epochs": 1})
+    run(monkeypatch, training, once, packs, tmp_path / "out")
     other = write_experiment(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
     with pytest.raises(SystemExit, match=r"another experiment: optimizer\.lr was 0\.01, is 0\.02"):
         run(monkeypatch, training, other, packs, tmp_path / "out")
+
+
+# what stands in last.pt in place of the values of the last epoch
+BROKEN = {
+    "does not fit": lambda values: {**values, "network": {}},
+    "not of this command": lambda _: {"weight": torch.zeros(1)},
+    "not of this": lambda _: torch.zeros(1),
+    "damaged": lambda _: None,
+}
+
+
+@pytest.mark.parametrize("words", BROKEN)
+def test_a_state_that_cannot_be_used_is_one_line(tmp_path, packs, monkeypatch, words):
+    once = write_experiment(tmp_path, {**SMALL, "epochs": 1})
+    run(monkeypatch, training, once, packs, tmp_path / "out")
     path = tmp_path / "out" / "last.pt"
-    kept = torch.load(path, weights_only=True)
-    for values, words in (
-        (kept | {"network": {}}, "last.pt: its network does not fit"),
-        ({"weight": torch.zeros(1)}, "last.pt: not of this command"),
-        (torch.zeros(1), "last.pt: not of this command"),
-    ):
-        torch.save(values, path)
-        with pytest.raises(SystemExit, match=words) as ended:
-            run(
-                monkeypatch,
-                training,
-                write_experiment(tmp_path, {**SMALL, "epochs": 1}),
-                packs,
-                tmp_path / "out",
-            )
-        assert "\n" not in str(ended.value.code)
-    path.write_bytes(b"PK")
-    with pytest.raises(SystemExit, match=r"last\.pt: damaged"):
-        run(monkeypatch, training, other, packs, tmp_path / "out")
+    values = BROKEN[words](torch.load(path, weights_only=True))
+    torch.save(values, path)
+    if values is None:
+        path.write_bytes(path.read_bytes()[:100])
+    before = path.read_bytes()
+    with pytest.raises(SystemExit, match=rf"last\.pt: .*{words}") as ended:
+        run(monkeypatch, training, once, packs, tmp_path / "out")
+    assert "\n" not in str(ended.value.code)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

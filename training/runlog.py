@@ -14,7 +14,10 @@ from torch.utils.tensorboard import SummaryWriter
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "opencv-python-headless")
+_PACKAGES = (
+    *("torch", "torchvision", "timm", "lightly", "pytorch-optimizer"),
+    *("numpy", "opencv-python-headless"),
+)
 
 
 def write_text(path: Path, text: str) -> None:
