@@ -26,22 +26,28 @@ def test_one_line(said, line):
 
 
 def test_without_a_signal_nothing_has_ended():
+    before = [signal.getsignal(each) for each in SIGNALS]
     with ros([]) as ended:
         assert rclpy.ok()
         assert not ended.is_set()
     assert not rclpy.ok()
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_asks_for_the_end_and_a_second_one_enforces_it(number):
-    before = [signal.getsignal(each) for each in SIGNALS]
-    with ros([]) as ended:
-        signal.raise_signal(number)
-        assert ended.is_set()
-        assert rclpy.ok()  # nodes can still say goodbye
-        assert signal.getsignal(number) == signal.SIG_DFL
-    assert not rclpy.ok()
-    assert [signal.getsignal(each) for each in SIGNALS] == before
+def test_a_signal_asks_for_the_end_and_others_are_ignored_from_then_on(number):
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    try:
+        with ros([]) as ended:
+            signal.raise_signal(number)
+            assert ended.is_set()
+            assert rclpy.ok()  # nodes can still say goodbye
+        assert not rclpy.ok()
+        for each in SIGNALS:
+            signal.raise_signal(each)
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.parametrize(
@@ -110,3 +116,30 @@ def test_a_process_whose_node_has_no_model_waits_for_a_better_one(tmp_path):
     assert process.returncode == 0
     assert "Traceback" not in log.read_text()
     assert "cannot be configured: unknown model 'nobody'; " in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("module", "ready", "arguments"),
+    [
+        ("camera", "is shown on", ["--ros-args", "-p", "loop:=true"]),
+        ("node", "active, waiting", []),
+    ],
+)
+def test_many_signals_end_a_process_like_one(tmp_path, module, ready, arguments):
+    """They come until it has ended, into every part of its end; several processes, one graph."""
+    with graph() as nodes:
+        nodes.node(Node, "watcher")
+        logs = [tmp_path / f"log_{number}" for number in range(4)]
+        processes = [nodes.process(f"fer_ros.ros.{module}", log, *arguments) for log in logs]
+        nodes.until(
+            lambda: all(ready in log.read_text() for log in logs), "all are up", 4 * LIMIT_S
+        )
+
+        def have_ended() -> bool:
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+            return all(process.poll() is not None for process in processes)
+
+        nodes.until(have_ended, "all have ended")
+    assert [process.returncode for process in processes] == [0] * len(processes)
+    assert not [log for log in logs if "Traceback" in log.read_text()]

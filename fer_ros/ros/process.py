@@ -12,6 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_UP_S = 0.2  # how often spinning looks whether it is to end
 
 
@@ -24,18 +25,27 @@ def one_line(error: Exception) -> str:
 def ros(args: list[str] | None) -> Iterator[threading.Event]:
     """Has rclpy running; the event that it gives is set by Ctrl-C and by SIGTERM.
 
-    rclpy's own handlers would tear the middleware down below nodes that still publish. A second
-    signal ends the process at once. Exits with one line when the arguments are no ROS arguments.
+    rclpy's own handlers would tear the middleware down below nodes that still publish. Once there
+    was a signal, others are ignored, to the end of the process: Ctrl-C in a shell that runs
+    ``ros2 launch`` sends two, and the second one must not hit an interpreter that is going down.
+    Exits with one line when the arguments are no ROS arguments.
     """
     ended = threading.Event()
 
-    def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    def end(*_: int | FrameType | None) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         ended.set()
 
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+
+    def restore() -> None:
+        if not ended.is_set():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
     with ExitStack() as undo:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            undo.callback(signal.signal, number, signal.signal(number, end))
+        undo.callback(restore)
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:  # the base of rclpy's errors
