@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros.errors import one_line
+
 _JPEG_QUALITY = 90
 
 
@@ -103,25 +105,33 @@ def to_rgb(message: RawImage) -> NDArray[np.uint8]:
 
 
 def decompress(message: CompressedPicture) -> NDArray[np.uint8]:
-    """The picture (H, W, 3), RGB. Raises ConversionError when OpenCV cannot read it.
-
-    One that claims more than 2**26 pixels is refused before it takes memory; the environment
-    variable OPENCV_IO_MAX_IMAGE_PIXELS sets another limit. (Whoever imports cv2 before fer_ros has
-    OpenCV's own, 2**30.)
-    """
-    data = np.frombuffer(message.data, np.uint8)
-    # The orientation that some cameras note in JPEG does not belong to the image of ROS.
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    reason = ""
+    """The picture (H, W, 3), RGB. Raises ConversionError when OpenCV cannot read it."""
     try:
-        image_bgr = cv2.imdecode(data, flags) if len(data) else None
-    except cv2.error as error:
-        image_bgr, reason = None, f": {' '.join(error.err.split())}"
-    if image_bgr is None:
+        # The orientation that some cameras note in JPEG does not belong to the image of ROS.
+        return decode_picture(message.data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except ConversionError as error:
+        size = len(message.data)
         raise ConversionError(
-            f"{len(data)} bytes of format {message.format!r} are no picture that OpenCV can read"
-            f"{reason}"
-        )
+            f"{size} bytes of format {message.format!r} are no picture: {error}"
+        ) from None
+
+
+def decode_picture(data: Any, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8]:
+    """The picture (H, W, 3), RGB, of the bytes of a picture file; ``flags`` are OpenCV's.
+
+    Raises ConversionError when OpenCV cannot read it. One that claims more than 2**26 pixels is
+    refused before it takes memory; the environment variable OPENCV_IO_MAX_IMAGE_PIXELS sets another
+    limit. (Whoever imports cv2 before fer_ros has OpenCV's own, 2**30.)
+    """
+    encoded = np.frombuffer(data, np.uint8)
+    image_bgr, reason = None, ""
+    try:
+        if len(encoded):
+            image_bgr = cv2.imdecode(encoded, flags)
+    except cv2.error as error:
+        reason = f": {one_line(error.err)}"
+    if image_bgr is None:
+        raise ConversionError(f"OpenCV cannot read {len(encoded)} bytes{reason}")
     return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 

@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 
 from tqdm import tqdm
 
+from fer_ros.errors import one_line
 from fer_ros.weights import cache_folder, sha256_of
 
 _TIMEOUT_S = 30.0  # without a single byte
@@ -96,7 +97,7 @@ def fetch(name: str, open_url: Open = open_https) -> Path:
             _download(wanted, open_url)
     except OSError as error:
         raise FetchError(
-            f"{wanted.url}: cannot be stored as {wanted.path}: {error.strerror or error}; "
+            f"{wanted.url}: cannot be stored as {wanted.path}: {one_line(error)}; "
             "make room there, or name another folder in FER_ROS_CACHE"
         ) from None
     return wanted.path
@@ -151,8 +152,5 @@ def _pieces(wanted: Published, open_url: Open) -> Generator[bytes, None, None]:
 def _reason(error: OSError | HTTPException) -> str:
     """One line, whatever a server or a library said."""
     if isinstance(error, HTTPError):
-        text = f"{error.code} {error.reason}"
-    else:
-        inner = getattr(error, "reason", error)  # URLError wraps what the system said
-        text = str(getattr(inner, "strerror", None) or inner)
-    return " ".join(text.split()) or type(error).__name__
+        return one_line(f"{error.code} {error.reason}")
+    return one_line(getattr(error, "reason", error))  # URLError wraps what the system said

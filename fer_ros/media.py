@@ -9,6 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros.decode import ConversionError, decode_picture
+from fer_ros.errors import one_line
+
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
 _USUAL_FPS = 25.0  # for the rare video that does not say
@@ -82,14 +85,11 @@ def read_file(file: Path) -> Iterator[MediaImage]:
 
 def _read_picture(file: Path) -> NDArray[np.uint8]:
     try:
-        data = np.frombuffer(file.read_bytes(), np.uint8)
-        image_bgr = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except (OSError, cv2.error) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "err", "")
-        raise MediaError(f"{file}: cannot be read: {reason}") from None
-    if image_bgr is None:
-        raise MediaError(f"{file}: not a picture that OpenCV can read ({len(data)} bytes)")
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+        return decode_picture(file.read_bytes())
+    except OSError as error:
+        raise MediaError(f"{file}: cannot be read: {one_line(error)}") from None
+    except ConversionError as error:
+        raise MediaError(f"{file}: not a picture: {error}") from None
 
 
 def _read_video(file: Path) -> Iterator[MediaImage]:

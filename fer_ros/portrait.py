@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _EYES = ((36, 42), (42, 48))  # iBUG-68: where the points of each eye begin and end
+_OPEN_EYE = 0.25  # height by width from which on a pupil is surely seen
 
 
 def portrait(
@@ -60,6 +61,17 @@ def eye_openness(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
         if width > 0:
             ratios[i] = heights / (2 * width)
     return ratios
+
+
+def with_pupils(points_xy: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The points (70, 2) of REP-155 and how surely each is seen (70,), 0..1.
+
+    68 landmarks (68, 2), which are there, and the pupils. A pupil is taken to be in the middle of
+    its eye; the more the eye closes, the less of it is seen.
+    """
+    seen = (eye_openness(points_xy) / _OPEN_EYE).clip(0, 1)
+    points = np.concatenate([points_xy, eye_centres(points_xy)])
+    return points, np.concatenate([np.ones(len(points_xy), np.float32), seen])
 
 
 def _padded(

@@ -12,12 +12,11 @@ from tree import ROOT, project_files
 # fer_ros; "" is fer_ros/__init__.py, the public page.
 FLOORS = (
     ("labels", "errors"),
-    ("types",),
+    ("types", "decode"),
     ("config",),
     (
         "weights",
         "align",
-        "decode",
         "draw",
         "records",
         "media",

@@ -1,12 +1,21 @@
 """The pixels of image messages: any object with their fields."""
 
+import struct
+import zlib
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from fer_ros.decode import ConversionError, UnknownEncodingError, decompress, to_jpeg, to_rgb
+from fer_ros.decode import (
+    ConversionError,
+    UnknownEncodingError,
+    decode_picture,
+    decompress,
+    to_jpeg,
+    to_rgb,
+)
 
 HEIGHT, WIDTH = 6, 8
 RED, GREEN, BLUE = 200, 100, 50
@@ -161,6 +170,39 @@ def test_a_compressed_message_that_holds_no_image(data, says):
     with pytest.raises(ConversionError) as caught:
         decompress(SimpleNamespace(format="jpeg", data=data))
     assert says in str(caught.value)
+
+
+def claims(side_px: int) -> bytes:
+    """A PNG file whose header says how large its picture is."""
+    data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))[1].tobytes()
+    header = b"IHDR" + struct.pack(">II", side_px, side_px) + data[24:29]
+    return data[:12] + header + struct.pack(">I", zlib.crc32(header)) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "OpenCV cannot read 0 bytes"),
+        (b"no picture", "OpenCV cannot read 10 bytes"),
+        (claims(4)[:40], "OpenCV cannot read 40 bytes"),
+        (claims(60_000), "bytes: "),  # and OpenCV says which of its limits that is
+    ],
+)
+def test_bytes_that_are_no_picture_file(data, says):
+    with pytest.raises(ConversionError) as caught:
+        decode_picture(data)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_picture_file_is_turned_as_it_says_and_a_message_is_not(astronaut):
+    exif = bytes.fromhex(
+        "45786966000049492a00080000000100120103000100000006000000"
+    )  # by 90 degrees
+    jpeg = to_jpeg(astronaut[:256]).tobytes()
+    data = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 6) + exif + bytes(4) + jpeg[2:]
+    assert decode_picture(data).shape == (512, 256, 3)
+    assert decompress(SimpleNamespace(format="jpeg", data=data)).shape == (256, 512, 3)
 
 
 def test_only_an_encoding_that_is_not_known_is_an_unknown_one():

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from bag_tools import TOPIC, NamedClassifier, portrait_bag, write_labels
+from bag_tools import TOPIC, NamedClassifier, portrait_bag, small_files, write_labels
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from tree import ROOT
 
@@ -195,6 +195,30 @@ def test_results_that_cannot_be_stored_are_one_line(capsys, tmp_path, astronaut)
     assert code == 1
     assert complaint.startswith(f"fer: {tmp_path / 'file'}")
     assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_leaves_no_half_recording(capsys, tmp_path, storage):
+    with small_files(100_000):
+        code, _, complaint = fer(
+            capsys, "bag-from-video", "sample", tmp_path / "bag", "--storage", storage
+        )
+    assert code == 1
+    assert complaint.startswith(f"fer: {tmp_path / 'bag'}: ")
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "bag").exists()
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(("most_bytes", "names"), [(100, "verdict.json"), (8_000, "")])
+def test_a_full_disk_keeps_the_figures_for_people(capsys, tmp_path, astronaut, most_bytes, names):
+    bag, out = portrait_bag(tmp_path / "bag", astronaut, 8), tmp_path / "out"
+    write_labels(bag / "labels.csv", (0, 9, "happy"))
+    with small_files(most_bytes):
+        code, said, complaint = fer(capsys, "evaluate-bag", bag, "--out", out)
+    assert code == 1
+    assert "7 labelled faces read: accuracy 100.0%" in said
+    assert complaint.splitlines()[-1] == f"fer: {out / names}: File too large"
 
 
 def test_other_commands_do_without_what_reads_bags():

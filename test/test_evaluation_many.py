@@ -259,7 +259,7 @@ def test_what_a_full_disk_does_not_take_is_told_and_the_rest_goes_on(said, tmp_p
     assert [*results.outcomes] == ["day", "night"]
     for name in ("day", "night"):
         (trouble,) = results.outcomes[name].troubles
-        assert trouble == f"{tmp_path / name}: cannot be kept: File too large"
+        assert trouble == f"{tmp_path / name / 'faces.csv'}: cannot be kept: File too large"
     assert verdict(results.outcomes, {})["partial"]
     assert evaluate_all(tasks(said), tmp_path).kept == []
 

@@ -17,6 +17,7 @@ from bag_tools import (
     raw_image,
     write_bag,
 )
+from conftest import FakeClassifier
 
 from fer_ros.evaluation.bags import Bag, BagError, BagImage
 from fer_ros.evaluation.labels import Label
@@ -95,6 +96,25 @@ def test_it_is_the_pipeline_of_the_node(tmp_path, astronaut, classifier):
     np.testing.assert_allclose(table.raw, [face.raw_probabilities for face in faces], atol=1e-5)
 
 
+def test_images_that_a_network_cannot_take_cost_themselves_only(
+    tmp_path, astronaut, classifier, monkeypatch
+):
+    def classify(crops_rgb):
+        if len(classifier.seen) == 3:  # the call before the first image, and two faces
+            classifier.seen.append(crops_rgb)
+            raise RuntimeError("out of\nmemory")
+        return FakeClassifier.classify(classifier, crops_rgb)
+
+    monkeypatch.setattr(classifier, "classify", classify)
+    outcome = evaluate(Task(portrait_bag(tmp_path / "bag", astronaut, 6)))
+    assert (outcome.frames, len(outcome.table)) == (5, 4)
+    (trouble,) = outcome.troubles
+    assert (
+        trouble
+        == f"{tmp_path / 'bag'}: 1 images cannot be read, the first at 0.300 s: out of memory"
+    )
+
+
 def test_images_that_cannot_be_decoded_cost_themselves_only(tmp_path, astronaut):
     small = astronaut[::2, ::2]
     rows = [
@@ -104,7 +124,7 @@ def test_images_that_cannot_be_decoded_cost_themselves_only(tmp_path, astronaut)
     outcome = evaluate(Task(write_bag(tmp_path / "bag", rows)))
     assert (outcome.frames, len(outcome.table)) == (4, 3)
     (trouble,) = outcome.troubles
-    assert "2 images cannot be decoded, the first at 0.200 s: unknown encoding 'h264'" in trouble
+    assert "2 images cannot be read, the first at 0.200 s: unknown encoding 'h264'" in trouble
 
 
 def test_labels_outside_the_recording_are_told(tmp_path, astronaut):
@@ -182,6 +202,25 @@ def test_what_the_node_would_publish_is_recorded(tmp_path, astronaut):
     scored = evaluate(Task(record, predictions="/emotion_node/emotions")).table
     assert scored.id.tolist() == first.table.id.tolist()
     np.testing.assert_allclose(scored.probabilities, first.table.probabilities, atol=1e-5)
+
+
+def test_a_shut_eye_has_a_pupil_that_is_not_seen(tmp_path, astronaut, classifier):
+    classifier.points_xy[[37, 38, 40, 41], 1] = classifier.points_xy[36, 1]
+    evaluate(Task(portrait_bag(tmp_path / "bag", astronaut, 2), record=tmp_path / "said"))
+    with Bag(tmp_path / "said") as bag:
+        ((_, message),) = bag.messages("/humans/faces/f00001/landmarks")
+        ((_, region),) = bag.messages("/humans/faces/f00001/roi")
+    sure = [point.c for point in message.landmarks]
+    assert sure == pytest.approx([region.c] * 68 + [0, region.c], abs=1e-5)
+
+
+def test_points_that_are_no_numbers_are_not_recorded(tmp_path, astronaut, classifier):
+    classifier.points_xy[:] = np.nan
+    outcome = evaluate(Task(portrait_bag(tmp_path / "bag", astronaut, 2), record=tmp_path / "said"))
+    assert outcome.troubles == []
+    with Bag(tmp_path / "said") as bag:
+        assert "/humans/faces/f00001/roi" in bag.topics
+        assert "/humans/faces/f00001/landmarks" not in bag.topics
 
 
 def test_predictions_of_a_live_replay(tmp_path, astronaut):

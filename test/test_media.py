@@ -138,17 +138,17 @@ def test_a_video_that_does_not_say_how_long_it_is(tmp_path, monkeypatch, answer)
 
 
 CUT = cv2.imencode(".png", orange())[1].tobytes()[:30]
-BROKEN_PICTURE = "not a picture that OpenCV can read"
+BROKEN_PICTURE = "not a picture: OpenCV cannot read"
 BROKEN_VIDEO = "neither a picture nor a video that OpenCV can read"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("empty.png", b"", f"{BROKEN_PICTURE} (0 bytes)"),
-        ("EMPTY.PNG", b"", f"{BROKEN_PICTURE} (0 bytes)"),
-        ("text.jpg", b"no picture", f"{BROKEN_PICTURE} (10 bytes)"),
-        ("cut.png", CUT, f"{BROKEN_PICTURE} (30 bytes)"),
+        ("empty.png", b"", f"{BROKEN_PICTURE} 0 bytes"),
+        ("EMPTY.PNG", b"", f"{BROKEN_PICTURE} 0 bytes"),
+        ("text.jpg", b"no picture", f"{BROKEN_PICTURE} 10 bytes"),
+        ("cut.png", CUT, f"{BROKEN_PICTURE} 30 bytes"),
         ("text.mp4", b"no video", BROKEN_VIDEO),
         ("empty.avi", b"", BROKEN_VIDEO),
         ("text", b"neither", BROKEN_VIDEO),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import frontal_points
 
-from fer_ros.portrait import eye_centres, eye_openness, portrait, roll_rad
+from fer_ros.portrait import eye_centres, eye_openness, portrait, roll_rad, with_pupils
 
 WHITE = np.full((60, 80, 3), 255, np.uint8)
 
@@ -70,3 +70,17 @@ def test_eyes():
     np.testing.assert_allclose(eye_openness(points), 6 / 18, atol=1e-4)
     points[42:48, 1] = 40  # one is shut
     np.testing.assert_allclose(eye_openness(points), [6 / 18, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("height", "seen"),
+    [(0.0, 0.0), (1.0, 4 / 9), (3.0, 1.0), (9.0, 1.0)],  # of half an eye that is 18 px wide
+)
+def test_a_pupil_is_seen_as_far_as_its_eye_is_open(height, seen):
+    points = frontal_points()
+    points[37:39, 1], points[40:42, 1] = 40 - height, 40 + height
+    places, sure = with_pupils(points)
+    np.testing.assert_array_equal(places[:68], points)
+    np.testing.assert_allclose(places[68:], [(38, 40), (74, 40)], atol=1e-4)
+    assert sure[:68].tolist() == [1] * 68
+    np.testing.assert_allclose(sure[68:], [seen, 1], atol=1e-5)

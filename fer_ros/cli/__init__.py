@@ -6,8 +6,13 @@ import sys
 
 from fer_ros.cli import analyze, bags, bench, doctor, models
 from fer_ros.detect import DetectorError
+from fer_ros.errors import one_line
+from fer_ros.evaluation import EvaluationError
 from fer_ros.fetch import FetchError
+from fer_ros.media import MediaError
 from fer_ros.weights import ModelError
+
+_EXPECTED = (DetectorError, EvaluationError, FetchError, MediaError, ModelError)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,18 +25,21 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (DetectorError, FetchError, ModelError) as error:
-        print(f"fer: {error}", file=sys.stderr)
-        return 1
+    except ModuleNotFoundError as error:
+        complaint = f"{error.name} is not installed: pip install -r {arguments.needs}"
     except OSError as error:
-        print(f"fer: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 1
+        complaint = f"{error.filename}: {one_line(error)}" if error.filename else one_line(error)
+    except _EXPECTED as error:
+        complaint = str(error)
     except KeyboardInterrupt:
         return 130
+    print(f"fer: {complaint}", file=sys.stderr)
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fer", description="Emotions that faces show.")
+    parser.set_defaults(needs="requirements/run.txt")
     commands = parser.add_subparsers(title="commands", required=True)
     analyze.add_parser(commands)
     models.add_parser(commands)

@@ -5,7 +5,6 @@ What reads bags and draws is imported when one of them runs: the other commands 
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -13,13 +12,13 @@ from tqdm import tqdm
 
 from fer_ros.cli import params
 from fer_ros.evaluation import EvaluationError
-from fer_ros.media import MediaError
 
 if TYPE_CHECKING:
     from fer_ros.evaluation.labels import Label
     from fer_ros.evaluation.many import Results
     from fer_ros.evaluation.replay import Task
 
+_NEEDS = "requirements/evaluate.txt"
 _BAR_AFTER_S = 2.0  # short work needs no progress bar
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -67,12 +66,18 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument(
         "--record", action="store_true", help="write what the node would publish, as a bag"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="bags at the same time")
+    parser.add_argument(
+        "--jobs",
+        metavar="N",
+        type=int,
+        default=1,
+        help="bags at the same time, one per core at most",
+    )
     parser.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler: tcp://host:8786")
     parser.add_argument(
         "--fresh", action="store_true", help="evaluate again what is already in DIR"
     )
-    parser.set_defaults(run=_guarded(_evaluate))
+    parser.set_defaults(run=_evaluate, needs=_NEEDS)
 
 
 def _add_compare(commands: Commands) -> None:
@@ -84,7 +89,7 @@ def _add_compare(commands: Commands) -> None:
     parser.add_argument("first", type=Path, metavar="RUN_A", help="--out of fer evaluate-bag")
     parser.add_argument("second", type=Path, metavar="RUN_B")
     parser.add_argument("--json", type=Path, metavar="FILE", help="store the comparison there")
-    parser.set_defaults(run=_guarded(_compare))
+    parser.set_defaults(run=_compare, needs=_NEEDS)
 
 
 def _add_make(commands: Commands) -> None:
@@ -101,28 +106,7 @@ def _add_make(commands: Commands) -> None:
     parser.add_argument(
         "--seconds", type=float, default=2.0, help="how long a picture is shown; %(default)s"
     )
-    parser.set_defaults(run=_guarded(_make))
-
-
-def _guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """Errors that are lines for people, also when the packages are not there."""
-
-    def guarded(arguments: argparse.Namespace) -> int:
-        try:
-            return run(arguments)
-        except ImportError as error:
-            print(
-                f"fer: {error.name} is not installed: pip install -r requirements/evaluate.txt",
-                file=sys.stderr,
-            )
-        except (EvaluationError, MediaError) as error:
-            print(f"fer: {error}", file=sys.stderr)
-        except OSError as error:
-            where = error.filename or getattr(arguments, "out", None) or arguments.json
-            print(f"fer: {where}: {error.strerror or error}", file=sys.stderr)
-        return 1
-
-    return guarded
+    parser.set_defaults(run=_make, needs=_NEEDS)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -141,16 +125,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         folder = arguments.out / "bags"
         spread = arguments.jobs, arguments.cluster, arguments.fresh
         results = evaluate_all(tasks, folder, *spread, progress=bar.update)
-    found = verdict(results.outcomes, results.failed)
-    written = write_all(arguments.out, found, results.outcomes)
     _complain(results)
     if results.kept:
         print(f"taken over from an earlier run: {', '.join(results.kept)}")
+    found = verdict(results.outcomes, results.failed)
     scores = found["scores"]
     if scores["faces"]:
         figures = [f"{name} {scores[name]:.1%}" for name in ("accuracy", "mean_recall", "macro_f1")]
         print(f"{scores['faces']} labelled faces read: {', '.join(figures)}")
-    print(*written, sep="\n")
+    print(*write_all(arguments.out, found, results.outcomes), sep="\n")
     return 130 if results.interrupted else int(found["partial"])
 
 

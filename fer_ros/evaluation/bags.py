@@ -22,6 +22,7 @@ from rosbags.serde import SerdeError
 
 from fer_ros.config import parse_yaml
 from fer_ros.decode import ConversionError, decompress, to_rgb
+from fer_ros.errors import one_line
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.messages import COMPRESSED, IMAGE, from_bytes, header_stamp_ns
 from fer_ros.evaluation.torn import TornMcap, TornSqlite
@@ -166,7 +167,7 @@ class Bag:
             for _, recorded_ns, data in file.messages(_of_topic(file, topic)):
                 yield recorded_ns, data
         except _READ_ERRORS as error:
-            self.troubles.append(f"{self.path}: cannot be read any further: {_one_line(error)}")
+            self.troubles.append(f"{self.path}: cannot be read any further: {one_line(error)}")
 
     def _stamp_ns(self, recorded_ns: int, data: bytes) -> int:
         stamp_ns = 0
@@ -186,7 +187,7 @@ class Bag:
             if not self.path.is_dir() or (self.path / "metadata.yaml").is_file():
                 return [_opened(Reader(self.path))]
         except _READ_ERRORS as error:
-            trouble = _one_line(error)
+            trouble = one_line(error)
         return self._open_one_by_one(trouble)
 
     def _open_one_by_one(self, trouble: str) -> list[Any]:
@@ -255,7 +256,3 @@ def _opened(file: Any) -> Any:
 
 def _of_topic(file: Any, topic: str) -> list[Connection]:
     return [each for each in file.connections if each.topic == topic]
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from fer_ros.decode import to_jpeg
+from fer_ros.errors import one_line
 from fer_ros.evaluation.messages import COMPRESSED, IMAGE, make, make_header, to_bytes, typestore
 from fer_ros.evaluation.record import VERSION
+from fer_ros.evaluation.store import named
 from fer_ros.labels import to_emotion
 from fer_ros.media import MediaError, is_video, media_files, read_file
 from fer_ros.sample import FPS, sample_face, sample_frames
@@ -63,14 +66,22 @@ def make_bag(
 def record_shots(
     shots: Iterator[Shot], out: Path, storage: str = "mcap", raw: bool = False
 ) -> Made:
-    """Records images and their labels. Raises MediaError when ``out`` exists."""
+    """Records images and their labels.
+
+    Raises MediaError when ``out`` exists or SQLite cannot write it, OSError, which names a path,
+    when the disk does not take it.
+    """
     if out.exists():
         raise MediaError(f"{out}: is there already; choose another name or remove it")
     topic = TOPIC if raw else f"{TOPIC}/compressed"
     try:
-        with Writer(out, version=VERSION, storage_plugin=STORAGES[storage]) as writer:
-            made, spans = _record(writer, topic, raw, shots)
-        spans.write(out / LABELS)
+        with named(out):
+            with Writer(out, version=VERSION, storage_plugin=STORAGES[storage]) as writer:
+                made, spans = _record(writer, topic, raw, shots)
+            spans.write(out / LABELS)
+    except sqlite3.Error as error:
+        shutil.rmtree(out, ignore_errors=True)
+        raise MediaError(f"{out}: cannot be written: {one_line(error)}") from None
     except (MediaError, OSError):
         shutil.rmtree(out, ignore_errors=True)  # half a recording is of no use
         raise

@@ -115,8 +115,7 @@ def _kept(outcome: Outcome | str, folder: Path, key: dict[str, Any], task: Task)
     try:
         save(folder, outcome, {} if outcome.interrupted else key)
     except OSError as error:
-        where = error.filename or folder
-        outcome.troubles.append(f"{where}: cannot be kept: {error.strerror or error}")
+        outcome.troubles.append(f"{error.filename}: cannot be kept: {one_line(error)}")
     return outcome
 
 
@@ -139,7 +138,7 @@ def _attempt(task: Task, progress: Progress = lambda images: None) -> Outcome | 
     try:
         return evaluate(task, progress)
     except OSError as error:
-        return f"{error.filename or task.bag}: {error.strerror or error}"
+        return f"{error.filename or task.bag}: {one_line(error)}"
     except _EXPECTED as error:
         return str(error)
 

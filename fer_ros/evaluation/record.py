@@ -18,6 +18,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
+from fer_ros.errors import one_line
 from fer_ros.evaluation.bags import BagImage
 from fer_ros.evaluation.messages import (
     DETECTIONS,
@@ -33,6 +34,7 @@ from fer_ros.evaluation.messages import (
     typestore,
 )
 from fer_ros.labels import EMOTIONS, HRI_EXPRESSIONS
+from fer_ros.portrait import with_pupils
 from fer_ros.records import ranked
 from fer_ros.types import FaceEmotion
 
@@ -40,8 +42,6 @@ NODE = "/emotion_node"
 HUMANS = "/humans/faces"
 VERSION: Literal[8] = 8
 """Of rosbag2's format; version 9 writes the quality of service in a way that is new."""
-
-_EYES = (slice(36, 42), slice(42, 48))  # of the 68 points; REP-155 adds a pupil for each
 
 
 class Recorder:
@@ -103,8 +103,7 @@ class Recorder:
         try:
             yield
         except (OSError, WriterError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            self._troubles.append(f"{self._path}: cannot be written any further: {reason}")
+            self._troubles.append(f"{self._path}: cannot be written any further: {one_line(error)}")
             writer, self._writer = self._writer, None
             with suppress(OSError):  # what is buffered does not fit either
                 if writer:
@@ -151,7 +150,9 @@ def _humans(
     height, width = size_hw
     corners = (face.box_xyxy / [width, height, width, height]).clip(0, 1).tolist()
     yield "roi", REGION, make(REGION, header, *corners, face.score)
-    yield "landmarks", LANDMARKS, make(LANDMARKS, header, _points(face, size_hw), height, width)
+    if np.isfinite(face.points_xy).all():
+        points = _points(face, size_hw)
+        yield "landmarks", LANDMARKS, make(LANDMARKS, header, points, height, width)
     shares = [(name, share) for name, share in ranked(face) if name in HRI_EXPRESSIONS]
     if shares:
         # The message has no contempt: the next best is told, with its own probability.
@@ -165,9 +166,10 @@ def _humans(
 
 def _points(face: FaceEmotion, size_hw: tuple[int, ...]) -> list[Any]:
     height, width = size_hw
-    points = face.points_xy / [width, height]
-    points = np.concatenate([points, [points[eye].mean(axis=0) for eye in _EYES]])
-    return [make(POINT, *point, face.score) for point in points.tolist()]
+    points, seen = with_pupils(face.points_xy)
+    sure = (face.score * seen).tolist()
+    places = (points / [width, height]).tolist()
+    return [make(POINT, *place, c) for place, c in zip(places, sure, strict=True)]
 
 
 _NEVER = QosTime(9223372036, 854775807)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fer_ros.config import PipelineConfig
 from fer_ros.decode import ConversionError
+from fer_ros.errors import one_line
 from fer_ros.evaluation.bags import Bag, BagError, BagImage
 from fer_ros.evaluation.labels import Label, Labeller, box_of, topic_labels
 from fer_ros.evaluation.messages import DETECTIONS, stamp_ns
@@ -95,7 +96,7 @@ class _Run:
         self._rows: list[FaceRow] = []
         self._first_ns: int | None = None
         self._last_ns = 0
-        self._undecoded: list[str] = []
+        self._lost: list[str] = []
         self._labels = list(task.labels)
         if task.label_topic:
             self._labels += topic_labels(bag, task.label_topic)
@@ -117,10 +118,9 @@ class _Run:
         outcome.table = FaceTable.of(self._rows)
         if self._first_ns is None:
             outcome.troubles.append(f"{path}: topic {outcome.image_topic} has no messages")
-        if self._undecoded:
+        if self._lost:
             outcome.troubles.append(
-                f"{path}: {len(self._undecoded)} images cannot be decoded, the first "
-                f"{self._undecoded[0]}"
+                f"{path}: {len(self._lost)} images cannot be read, the first {self._lost[0]}"
             )
         outcome.duration_s = self._since_first(self._last_ns)
         outcome.notes += self._outside()
@@ -162,10 +162,14 @@ class _Run:
         try:
             image_rgb, frame_id = image.decode()
         except ConversionError as error:
-            self._undecoded.append(f"at {stamp_s:.3f} s: {error}")
+            self._lost.append(f"at {stamp_s:.3f} s: {error}")
             return
         decode_ms = (perf_counter() - began_s) * 1000
-        result = pipeline(Frame(image_rgb, image.stamp_ns * 1e-9))
+        try:
+            result = pipeline(Frame(image_rgb, image.stamp_ns * 1e-9))
+        except RuntimeError as error:  # of a network, as when a GPU is full
+            self._lost.append(f"at {stamp_s:.3f} s: {one_line(error)}")
+            return
         spent_ms = {"decode": decode_ms, **result.latency_ms}
         spent_ms["total"] = sum(spent_ms.values())
         for stage, milliseconds in spent_ms.items():

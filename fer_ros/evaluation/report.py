@@ -11,7 +11,7 @@ import numpy as np
 
 from fer_ros.evaluation.moments import COUNT, Moment
 from fer_ros.evaluation.replay import Outcome
-from fer_ros.evaluation.store import write_json
+from fer_ros.evaluation.store import named, write_json
 from fer_ros.evaluation.verdict import latencies
 from fer_ros.labels import EMOTIONS
 
@@ -46,19 +46,20 @@ figure{margin:0;flex:0 0 auto}figcaption{font-size:.85em}.dim{color:#5f6368}
 
 
 def write_all(folder: Path, verdict: dict[str, Any], outcomes: Mapping[str, Outcome]) -> list[Path]:
-    """Writes everything into the folder and says what. Raises OSError."""
+    """Writes everything into the folder and says what. Raises OSError, which names a path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / VERDICT, verdict)
     spent = latencies(outcomes)
     write_json(folder / LATENCY, spent)
-    _write_summary(folder / SUMMARY, verdict)
     pictures = _pictures(verdict, outcomes)
-    for stale in folder.glob("timeline_*.png"):
-        stale.unlink()
-    for name, png in pictures.items():
-        (folder / f"{name}.png").write_bytes(png)
     page = _page(verdict, spent, outcomes, pictures)
-    (folder / PAGE).write_text(page, encoding="utf-8")
+    with named(folder):
+        _write_summary(folder / SUMMARY, verdict)
+        for stale in folder.glob("timeline_*.png"):
+            stale.unlink()
+        for name, png in pictures.items():
+            (folder / f"{name}.png").write_bytes(png)
+        (folder / PAGE).write_text(page, encoding="utf-8")
     return [folder / name for name in (PAGE, VERDICT, SUMMARY, LATENCY)]
 
 

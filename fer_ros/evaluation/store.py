@@ -8,10 +8,13 @@ another one, counts for nothing.
 import base64
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from fer_ros.errors import one_line
 from fer_ros.evaluation.moments import Moment
 from fer_ros.evaluation.replay import Outcome, Task
 from fer_ros.evaluation.table import FaceTable
@@ -43,7 +46,8 @@ def save(folder: Path, outcome: Outcome, key: dict[str, Any]) -> None:
     """Writes the files of one recording. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _TASK).unlink(missing_ok=True)
-    outcome.table.write(folder / _TABLE)
+    with named(folder / _TABLE):
+        outcome.table.write(folder / _TABLE)
     plain = {
         each.name: getattr(outcome, each.name)
         for each in fields(outcome)
@@ -70,9 +74,19 @@ def load(folder: Path, key: dict[str, Any] | None = None) -> Outcome | None:
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Writes strict JSON, with a line feed at the end."""
+    """Writes strict JSON, with a line feed at the end. Raises OSError, which names the file."""
     text = json.dumps(content, indent=indent, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    with named(path):
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Errors of the system name this path, as a disk that is full does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, one_line(error), str(error.filename or path)) from None
 
 
 def read_json(path: Path) -> Any:
