@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -344,3 +345,32 @@ def test_an_active_node_is_destroyed_in_order(ros):
     ros.remove(node)
     assert set(threading.enumerate()) == threads
     ros.until(lambda: not peer.camera.get_subscription_count(), "the node is gone")
+
+
+def belongings(node):
+    """Topics, services and timers of the node, and the threads and files of this process."""
+    held = ("publishers", "subscriptions", "services", "clients", "timers", "guards", "waitables")
+    counts = {name: len([*getattr(node, name)]) for name in held}
+    files = len([*Path("/proc/self/fd").iterdir()])
+    return counts | {"threads": threading.active_count(), "files": files}
+
+
+def test_a_hundred_lives_leave_nothing_behind(ros):
+    node = ros.node(EmotionNode, quick_pipeline(), tracker__min_hits=1, cameras=["front", "rear"])
+    peer = ros.node(Node, "peer")
+    cameras = [peer.create_publisher(Image, f"{name}/image", 10) for name in ("front", "rear")]
+    steps = [getattr(node, f"trigger_{step}") for step in ("configure", "activate")]
+    steps_back = [getattr(node, f"trigger_{step}") for step in ("deactivate", "cleanup")]
+    before = {}
+    for life in range(102):
+        assert [step() for step in steps] == [SUCCESS, SUCCESS]
+        if life % 10 == 1:  # some have work to do
+            for camera in cameras:
+                ros.until(camera.get_subscription_count, "the node subscribes")
+                camera.publish(image_at(float(life), BRIGHT))
+            monitors = [each.monitor for each in node._session._cameras.values()]
+            ros.until(lambda m=monitors: all(each._processed for each in m), "images are done")
+        assert [step() for step in steps_back] == [SUCCESS, SUCCESS]
+        if life == 1:
+            before = belongings(node)
+    assert belongings(node) == before
