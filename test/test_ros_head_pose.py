@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from rclpy.node import Node
 from ros_tools import BRIGHT, Listener, graph, image_at, quick_pipeline
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray
 
-from fer_ros.ros.head_pose import info_topic
+from fer_ros.ros.head_pose import image_size, info_topic, to_camera
 from fer_ros.ros.node import EmotionNode
 
 MATRIX = (150.0, 0, 80, 0, 150, 60, 0, 0, 1)
@@ -93,6 +93,11 @@ def test_a_head_is_a_frame_below_that_of_its_image(ros):
     [
         (None, "eye", "no heads in TF: no calibration on /camera_info"),
         ({}, "", "no heads in TF: the images have no frame_id"),
+        (
+            {"binning_x": 2},
+            "eye",
+            "no heads in TF: /camera_info is of 80 x 120 pixels, the images have 160 x 120",
+        ),
         ({"k": [0.0] * 9}, "eye", "no heads in TF: /camera_info: the camera is not calibrated"),
         (
             {"width": 640, "height": 480},
@@ -141,6 +146,33 @@ def test_where_the_calibration_is(ros, image, remapped, expected):
 
     topic = image if image != "/image" else "/robot/image"
     assert info_topic(ros.node(make), "", topic) == expected
+
+
+@pytest.mark.parametrize(
+    ("binning", "roi", "size"),
+    [
+        ((0, 0), (0, 0, 0, 0), (480, 640)),
+        ((1, 1), (0, 0, 640, 480), (480, 640)),
+        ((2, 4), (0, 0, 0, 0), (120, 320)),
+        ((1, 1), (100, 40, 320, 240), (240, 320)),
+        ((2, 2), (100, 40, 320, 240), (120, 160)),
+        ((2, 2), (0, 0, 321, 241), (120, 160)),
+    ],
+)
+def test_a_point_is_seen_in_one_direction_whatever_part_the_camera_sends(binning, roi, size):
+    full = {"width": 640, "height": 480, "k": (500.0, 0, 310, 0, 510, 250, 0, 0, 1)}
+    full |= {"d": (0.1, -0.2, 0.01, 0.02, 0.0), "distortion_model": "plumb_bob"}
+    left, top, width, height = roi
+    region = RegionOfInterest(x_offset=left, y_offset=top, width=width, height=height)
+    part = CameraInfo(**full, binning_x=binning[0], binning_y=binning[1], roi=region)
+    assert image_size(part) == size
+    points = np.array([(120, 60), (250, 160), (400, 270)], np.float32)
+    sent = (points - (left, top)) / np.maximum(binning, 1)
+    np.testing.assert_allclose(
+        to_camera(part).rays(sent.astype(np.float32)),
+        to_camera(CameraInfo(**full)).rays(points),
+        atol=1e-6,
+    )
 
 
 def test_a_node_that_rests_takes_tf_down(ros):

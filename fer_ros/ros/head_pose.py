@@ -70,11 +70,10 @@ class HeadPoses:
             if monotonic() - self._born_s < _PATIENCE_S:
                 return None
             raise ValueError(f"no calibration on {topic}")
-        if (info.height, info.width) != size_hw:
+        height, width = image_size(info)
+        if (height, width) != size_hw:
             seen = f"{size_hw[1]} x {size_hw[0]}"
-            raise ValueError(
-                f"{topic} is of {info.width} x {info.height} pixels, the images have {seen}"
-            )
+            raise ValueError(f"{topic} is of {width} x {height} pixels, the images have {seen}")
         try:
             return to_camera(info)
         except ValueError as error:
@@ -96,10 +95,29 @@ def info_topic(node: Node, camera: str, image_topic: str) -> str:
     return f"{above}/{_OWN_NAME}"
 
 
+def image_size(info: CameraInfo) -> tuple[int, int]:
+    """Height and width of the images: the region that the camera sends, in pixels after binning."""
+    binning_x, binning_y = _binning(info)
+    height, width = info.roi.height or info.height, info.roi.width or info.width
+    return height // binning_y, width // binning_x
+
+
 def to_camera(info: CameraInfo) -> Camera:
-    """The calibration of a message. Raises ValueError, one line, when it is of no use."""
+    """The calibration of a message, for pixels of its images.
+
+    ``k`` and ``roi`` are those of the full image, as the comments in the message have it; they are
+    applied as by PinholeCameraModel of image_geometry. Raises ValueError, one line, when the
+    calibration is of no use.
+    """
     matrix = np.array(info.k, np.float64).reshape(3, 3)
+    matrix[:2, 2] -= info.roi.x_offset, info.roi.y_offset
+    matrix[:2] /= np.array(_binning(info))[:, None]
     return Camera(matrix, np.array(info.d, np.float64), info.distortion_model)
+
+
+def _binning(info: CameraInfo) -> tuple[int, int]:
+    """Pixels of the sensor behind one of the image; 0 means 1."""
+    return info.binning_x or 1, info.binning_y or 1
 
 
 def to_transform(face: FaceEmotion, pose: HeadPose, header: Header) -> TransformStamped:
