@@ -31,6 +31,7 @@ PACKAGE_OF = {
     "tqdm": "python3-tqdm",
     "yaml": "python3-yaml",
 }
+PACKAGE_OF_COMMAND = {("ros2", "bag"): "rosbag2"}
 
 
 def pins(name: str) -> dict[str, str]:
@@ -44,21 +45,27 @@ def below(*folders: str) -> set[Path]:
 
 
 def needed_packages() -> set[str]:
-    """What the installed code imports, as rosdep keys or PyPI names."""
+    """What the installed code imports and runs, as rosdep keys or PyPI names."""
     sources = [name for name in below("fer_ros", "launch") if name.suffix == ".py"]
+    trees = {path: ast.parse((ROOT / path).read_text()) for path in sources}
     modules = {
-        module.split(".")[0]
-        for path in sources
-        for module in imported(ast.parse((ROOT / path).read_text()), path)
+        module.split(".")[0] for path, tree in trees.items() for module in imported(tree, path)
     }
-    return {PACKAGE_OF.get(name, name) for name in modules - sys.stdlib_module_names - {"fer_ros"}}
+    ours = {PACKAGE_OF.get(name, name) for name in modules - sys.stdlib_module_names - {"fer_ros"}}
+    ran = {
+        tuple(word.value for word in call.args[:2] if isinstance(word, ast.Constant))
+        for tree in trees.values()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+    }
+    return ours | {package for command, package in PACKAGE_OF_COMMAND.items() if command in ran}
 
 
 def test_rosdep_keys_are_what_the_code_imports():
     keys = {element.text for element in PACKAGE.iter("exec_depend")}
     needed = needed_packages()
     assert {"rclpy", "python3-numpy"} <= needed
-    assert keys - needed == set(), "package.xml names what nobody imports"
+    assert keys - needed == set(), "package.xml names what nobody needs"
     from_pip = {*pins("torch"), *pins("robot"), *pins("detector"), *pins("evaluate")}
     assert needed - keys - from_pip == set(), "neither package.xml nor a robot's pip lists name it"
 
