@@ -1,4 +1,4 @@
-"""Made-up packs, as training.prepare would leave them."""
+"""Made-up packs, as training.prepare would leave them, and files of data sets."""
 
 from pathlib import Path
 
@@ -8,12 +8,17 @@ from training.packs import pixel_hash, seal, shard_path, write_shard
 from training.rows import dataset_name
 
 
+def write_lines(path: Path, *lines: str) -> Path:
+    """A text file, in folders that need not be there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
 def write_points(path: Path, points: np.ndarray) -> Path:
     """A ``.pts`` file as 300-W has them, of points (68, 2) that count from 1."""
-    lines = ["version: 1", "n_points: 68", "{", *(f"{x:.6f} {y:.6f}" for x, y in points), "}"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    lines = [f"{x:.6f} {y:.6f}" for x, y in points]
+    return write_lines(path, "version: 1", "n_points: 68", "{", *lines, "}")
 
 
 def write_pack(folder: Path, *, shards: int = 1, **columns: object) -> Path:

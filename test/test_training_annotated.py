@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pack_tools import write_points
+from pack_tools import write_lines, write_points
 
 from training.annotated import ANNOTATED, POINTS_OF_WFLW
 from training.rows import Wanted
@@ -17,12 +17,6 @@ PICTURE = b"not looked at"
 def draw(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(PICTURE)
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
 
 
 def landmarks() -> np.ndarray:
@@ -43,7 +37,7 @@ def wflw(top: Path) -> Path:
     numbers = " ".join(map(str, points.ravel()))
     lines = [f"{numbers} 5 6 20 30 0 0 0 0 0 0 a/1.jpg"] * 2
     for split in ("train", "test"):
-        write(top / "lists" / "rect" / f"list_98pt_rect_attr_{split}.txt", *lines)
+        write_lines(top / "lists" / "rect" / f"list_98pt_rect_attr_{split}.txt", *lines)
     draw(top / "WFLW_images" / "a" / "1.jpg")
     return top
 
@@ -85,7 +79,7 @@ def test_an_eye_of_wflw_is_an_eye(tmp_path):
 
 def break_points(text: str) -> Callable[[Path], Path]:
     def make(top: Path) -> Path:
-        write(three_hundred(top) / "afw" / "1.pts", "version: 1", "n_points: 68", text)
+        write_lines(three_hundred(top) / "afw" / "1.pts", "version: 1", "n_points: 68", text)
         return top
 
     return make
@@ -102,7 +96,7 @@ def lost_wflw(top: Path) -> Path:
 
 
 def torn_wflw(top: Path) -> Path:
-    write(wflw(top) / "lists" / "rect" / "list_98pt_rect_attr_train.txt", "1 2 3 a.jpg")
+    write_lines(wflw(top) / "lists" / "rect" / "list_98pt_rect_attr_train.txt", "1 2 3 a.jpg")
     return top
 
 

@@ -29,6 +29,7 @@ from training.evaluate import (
     rotated,
 )
 from training.page import page
+from training.sources import OPTIONS
 from training.votes import PROTOCOLS
 
 HAPPY, SAD = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")
@@ -262,6 +263,14 @@ def test_pictures_are_prepared_and_scored(pictures, tmp_path, monkeypatch, capsy
 def test_a_pack_is_scored_as_it_is(packs, model, monkeypatch, capsys):
     run(monkeypatch, "--model", model, "--data", packs / "ferplus_test")
     assert "ferplus-argmax10: pictures 4" in capsys.readouterr().out
+
+
+def test_the_help_lists_what_a_source_can_have(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--help")
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert [name for name in OPTIONS if f"--{name}" not in said] == []
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ def test_page_has_all_pictures_inside(names):
     assert "mine &amp; &lt;yours&gt;" in text
     assert "4 faces; left out were 2 pictures without a face and 1 undecodable" in text
     assert "http" not in text
+    assert ("<table>" in text) == bool(names)
     sources = re.findall(r'src="([^"]*)"', text)
     assert len(sources) == 3 * len(names)
     for source in sources:

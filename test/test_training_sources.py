@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pack_tools import write_lines
 
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
 from training.annotated import ANNOTATED
@@ -21,12 +22,6 @@ def draw(*paths: Path) -> None:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PICTURE)
-
-
-def write(path: Path, *lines: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
 
 
 def parquet_votes(top: Path) -> Path:
@@ -47,7 +42,7 @@ def ferplus(top: Path) -> Path:
     for split in ("Train", "Valid", "Test"):
         folder = top / f"FER2013{split}"
         lines = (f'fer{i}.png,"(0, 0, 48, 48)",{",".join(map(str, HAPPY))}' for i in range(2))
-        write(folder / "label.csv", *lines)
+        write_lines(folder / "label.csv", *lines)
         draw(folder / "fer0.png", folder / "fer1.png")
     return top
 
@@ -58,7 +53,7 @@ def ferplus_csv(top: Path) -> Path:
     named = [f"PrivateTest,fer{i}.png,{votes}" for i in range(2)]
     head = f"Usage,Image name,{','.join(FERPLUS_VOTES)}"
     more = [f"PrivateTest,,{votes}", f"PrivateTest,fer1.png,{fear}", f"Training,fer2.png,{votes}"]
-    write(top / "fer2013new.csv", head, *named, *more)
+    write_lines(top / "fer2013new.csv", head, *named, *more)
     draw(top / "FER2013Test" / "fer0.png", top / "FER2013Test" / "fer1.png")
     return top
 
@@ -74,8 +69,8 @@ def affectnet_csv(top: Path) -> Path:
         "valence,arousal"
     )
     lines = [f"1/{i}.jpg,5,6,20,30,{points},{i},0.1,-0.2" for i in range(11)]
-    write(top / "Manually_Annotated_file_lists" / "training.csv", head, *lines)
-    write(top / "Manually_Annotated_file_lists" / "validation.csv", head, lines[0])
+    write_lines(top / "Manually_Annotated_file_lists" / "training.csv", head, *lines)
+    write_lines(top / "Manually_Annotated_file_lists" / "validation.csv", head, lines[0])
     draw(*(top / "Manually_Annotated_Images" / "1" / f"{i}.jpg" for i in range(11)))
     return top
 
@@ -104,12 +99,12 @@ def split_folders(top: Path) -> Path:
 def table(top: Path) -> Path:
     draw(top / "in" / "a.jpg", top / "in" / "b.jpg")
     lines = ("path,label,identity,split", "in/a.jpg,happy,ann,train", "in/b.jpg,Sad,bob,val")
-    return write(top / "list.csv", *lines)
+    return write_lines(top / "list.csv", *lines)
 
 
 def faces(top: Path) -> Path:
     draw(top / "000002.jpg", top / "000001.jpg", top / "more" / "3.png", top / ".hidden.png")
-    write(top / "readme.txt", "not a picture")
+    write_lines(top / "readme.txt", "not a picture")
     return top
 
 
@@ -172,7 +167,7 @@ def test_seven_classes_have_no_contempt(tmp_path, make, split):
 
 def test_affectnet_without_landmarks_or_header(tmp_path):
     draw(tmp_path / "1" / "a.jpg")
-    path = write(tmp_path / "list.csv", "1/a.jpg,NULL,NULL,NULL,NULL,NULL,3,-2,-2")
+    path = write_lines(tmp_path / "list.csv", "1/a.jpg,NULL,NULL,NULL,NULL,NULL,3,-2,-2")
     source = open_source(Wanted(path), "affectnet-csv")
     assert EMOTIONS[source.rows[0].label] == "surprise"
     assert len(source.rows[0].box_xyxy) == len(source.rows[0].points_xy) == 0
@@ -197,7 +192,7 @@ def test_rows_of_several_row_groups(tmp_path):
 
 
 def test_a_picture_that_is_not_there_is_empty(tmp_path):
-    path = write(tmp_path / "list.csv", "path,label", "gone.jpg,fear")
+    path = write_lines(tmp_path / "list.csv", "path,label", "gone.jpg,fear")
     assert [data for _, _, data in open_source(Wanted(path)).pictures(0, 1)] == [b""]
 
 
@@ -211,7 +206,9 @@ def break_ferplus(top: Path) -> Path:
 
 
 def break_votes(top: Path) -> Path:
-    write(ferplus(top) / "FER2013Train" / "label.csv", 'a.png,"(0, 0, 4, 4)",1,2,x,0,0,0,0,0,0,0')
+    write_lines(
+        ferplus(top) / "FER2013Train" / "label.csv", 'a.png,"(0, 0, 4, 4)",1,2,x,0,0,0,0,0,0,0'
+    )
     return top
 
 
@@ -243,21 +240,21 @@ def empty_folder(top: Path) -> Path:
 
 
 def unknown_in_table(top: Path) -> Path:
-    return write(top / "list.csv", "path,label", "a.jpg,happy", "b.jpg,bored")
+    return write_lines(top / "list.csv", "path,label", "a.jpg,happy", "b.jpg,bored")
 
 
 def torn_table(top: Path) -> Path:
-    return write(top / "list.csv", "path,label", "a.jpg")
+    return write_lines(top / "list.csv", "path,label", "a.jpg")
 
 
 def latin_table(top: Path) -> Path:
-    path = write(top / "list.csv", "path,label", "a.jpg,happy")
+    path = write_lines(top / "list.csv", "path,label", "a.jpg,happy")
     path.write_bytes(path.read_bytes().replace(b"a.jpg", "ä.jpg".encode("latin-1")))
     return path
 
 
 def endless_cell(top: Path) -> Path:
-    return write(top / "list.csv", "path,label", f"a.jpg,{'x' * 200_000}")
+    return write_lines(top / "list.csv", "path,label", f"a.jpg,{'x' * 200_000}")
 
 
 def unknown_expression(top: Path) -> Path:
@@ -274,7 +271,7 @@ def unknown_in_parquet(top: Path) -> Path:
 
 
 def no_parquet(top: Path) -> Path:
-    return write(top / "a.parquet", "nothing")
+    return write_lines(top / "a.parquet", "nothing")
 
 
 def no_image_column(top: Path) -> Path:

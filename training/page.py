@@ -37,9 +37,8 @@ def page(results: dict[str, Any]) -> str:
         f"<p>Weights {model['sha256'][:12]}... {data['faces']} faces; left out were "
         f"{data['faceless']} pictures without a face and {data['undecodable']} undecodable ones."
         "</p>",
-        _table(["", *SCORE_HEAD], [[name, *score_cells(each)] for name, each in scored.items()]),
-        _NOTES,
         *_landmarks(results.get("landmarks")),
+        *_scores(scored),
         *(line for name, found in scored.items() for line in _section(name, found)),
     ]
     return (
@@ -48,6 +47,13 @@ def page(results: dict[str, Any]) -> str:
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
+
+
+def _scores(scored: dict[str, dict[str, Any]]) -> Iterator[str]:
+    if scored:
+        rows = [[name, *score_cells(each)] for name, each in scored.items()]
+        yield _table(["", *SCORE_HEAD], rows)
+        yield _NOTES
 
 
 def _landmarks(found: dict[str, Any] | None) -> Iterator[str]:
