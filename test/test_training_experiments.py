@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import yaml
 from pack_tools import write_pack
+from pretrain_tools import MAE, TINY
+from safetensors.torch import save_file
 
 from fer_ros.labels import FERPLUS_VOTES
+from fer_ros.model.image_stream import IMAGE_STREAMS
+from fer_ros.model.mobilefacenet import MobileFaceNet
 from training import experiments
 from training.settings import read_config
 
@@ -88,3 +92,32 @@ def test_several_seeds_are_different_runs_and_one_row(packs, tmp_path, monkeypat
 def test_a_spread_of_one_value_has_no_deviation():
     assert experiments.spread((0.5,)) == "50.0 %"
     assert experiments.spread((0.5, 0.6)) == "55.0 ± 7.1 %"
+
+
+@pytest.fixture
+def celeba(tmp_path, monkeypatch):
+    """An experiment that goes on from a trunk of self-supervision, with a trunk of one block."""
+    monkeypatch.setitem(IMAGE_STREAMS, "tiny", TINY)
+    save_file(MobileFaceNet().state_dict(), tmp_path / "landmarks.safetensors")
+    before = {"method": "mae", "stream": "tiny", "probe_every": 0, "mae": MAE}
+    (tmp_path / "before.yaml").write_text(yaml.safe_dump(before))
+    network = {
+        "architecture": "two_stream",
+        "config": {"image": "tiny"},
+        "landmarks": str(tmp_path / "landmarks.safetensors"),
+        "image_weights": "none.safetensors",
+    }
+    (tmp_path / "after.yaml").write_text(yaml.safe_dump({"network": network}))
+    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"after": None})
+    monkeypatch.setattr(experiments, "STARTS", {"after": ("before", "trunk.safetensors")})
+
+
+@pytest.mark.usefixtures("celeba")
+def test_what_an_experiment_starts_from_is_learned_first(packs, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    budget = ("--epochs", 1, "--batch", 2, "--pictures", 3)
+    assert run(monkeypatch, packs, out, *budget) == 0
+    assert (out / "before" / "trunk.safetensors").exists()
+    settings = yaml.safe_load((out / "after" / "seed_0" / "run.yaml").read_text())
+    assert settings["network"]["image_weights"] == str(out / "before" / "trunk.safetensors")

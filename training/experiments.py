@@ -15,11 +15,13 @@ import dataclasses
 import sys
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fer_ros.model.cost import cost_of
+from training.pretrain import pretrain
+from training.pretrain_settings import PretrainConfig
 from training.runlog import write_text
-from training.settings import TrainConfig, read_config
+from training.settings import read_config, read_settings
 from training.train import train
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -47,6 +49,11 @@ ABLATIONS = (
 )
 """The small model, and one choice of it taken back in each."""
 
+STARTS = {
+    "two_stream_dino_celeba": ("pretrain_dino_vits8", "trunk.safetensors"),
+}
+"""What is learned before an experiment, and the file of it that ``image_weights`` asks for."""
+
 
 class Result(NamedTuple):
     """What came of an experiment: the figures of each seed's best epoch, or why there are none."""
@@ -67,16 +74,32 @@ def best_epoch(out: Path) -> tuple[int, float, float]:
     return len(rows), float(best["valid_accuracy"]), float(best["valid_mean_recall"])
 
 
-def run(name: str, config: TrainConfig, seeds: int, data: Path, out: Path) -> Result:
-    """Trains one experiment with each seed, or goes on with it."""
+def start(name: str, budget: dict[str, Any], data: Path, out: Path) -> str | None:
+    """The image weights that an experiment starts from; learns them first where it must."""
+    if name not in STARTS:
+        return None
+    before, weights = STARTS[name]
+    config = dataclasses.replace(
+        read_settings(CONFIGS / f"{before}.yaml", PretrainConfig), **budget
+    )
+    pretrain(config, data, out / before)
+    return str(out / before / weights)
+
+
+def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) -> Result:
+    """Trains one experiment with each seed, or goes on with it; ``budget``: settings by name."""
+    config = dataclasses.replace(read_config(CONFIGS / f"{name}.yaml"), **budget)
     millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
     found = []
-    for seed in range(config.seed, config.seed + seeds):
-        try:
-            train(dataclasses.replace(config, seed=seed), data, out / f"seed_{seed}")
-        except (ValueError, OSError) as error:
-            return Result(name, millions, trouble=str(error))
-        found.append(best_epoch(out / f"seed_{seed}"))
+    try:
+        weights = start(name, budget, data, out) or config.network.image_weights
+        network = dataclasses.replace(config.network, image_weights=weights)
+        for seed in range(config.seed, config.seed + seeds):
+            folder = out / name / f"seed_{seed}"
+            train(dataclasses.replace(config, network=network, seed=seed), data, folder)
+            found.append(best_epoch(folder))
+    except (ValueError, OSError) as error:
+        return Result(name, millions, trouble=str(error))
     epochs, accuracy, mean_recall = zip(*found, strict=True)
     return Result(name, millions, max(epochs), accuracy, mean_recall)
 
@@ -134,8 +157,7 @@ def main() -> int:
     budget = {name: value for name, value in given.items() if value is not None}
     results = []
     for name in names:
-        config = dataclasses.replace(read_config(CONFIGS / f"{name}.yaml"), **budget)
-        results.append(run(name, config, arguments.seeds, arguments.data, arguments.out / name))
+        results.append(run(name, budget, arguments.seeds, arguments.data, arguments.out))
         told = ", ".join(f"{value} {key}" for key, value in budget.items())
         write_text(arguments.out / "table.md", table(results, told or "as in its file"))
         if results[-1].trouble:

@@ -216,6 +216,9 @@ def run_in(place: World, config: PretrainConfig, data: Path, out: Path) -> None:
     """The share of one process; nothing of it is left when the processes part."""
     torch.manual_seed(config.seed)
     canvases = load_pictures(data, config.packs, config.held_out)
+    if config.pictures:
+        order = torch.randperm(len(canvases), generator=torch.Generator().manual_seed(config.seed))
+        canvases = canvases[order[: config.pictures]]
     if len(canvases) < config.batch:
         found = f"found {len(canvases)} pictures"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, {found}")

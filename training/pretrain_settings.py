@@ -39,6 +39,7 @@ class PretrainConfig(Checked):
     optimizer: RateConfig = field(default_factory=RateConfig)
     probe: DataConfig = field(default_factory=DataConfig)
     probe_every: int = setting(5, "epochs between two looks at labelled faces; 0: none", 0, 10000)
+    pictures: int = setting(0, "drawn by chance from the packs; 0: all", 0, 10**9)
     epochs: int = setting(100, "passes over the faces", 1, 100000)
     batch: int = setting(512, "faces in a step, of all processes together", 2, 65536)
     bf16: bool = setting(False, "computes in bfloat16 where that is safe")

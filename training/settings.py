@@ -53,7 +53,7 @@ class TrainConfig(Checked):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    pictures: int = setting(0, "of the training split, drawn by chance; 0: all", 0, 10**9)
+    pictures: int = setting(0, "of each split, drawn by chance; 0: all", 0, 10**9)
     balanced: bool = setting(False, "rare emotions are drawn as often as frequent ones")
     epochs: int = setting(5, "passes over the training split", 1, 10000)
     patience: int = setting(0, "ends after so many epochs without a better one; 0: never", 0, 10000)

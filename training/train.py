@@ -127,11 +127,12 @@ def train_epoch(run: Run, epoch: int) -> float:
 
 
 @torch.no_grad()
-def predict_logits(network: nn.Module, faces: Faces, device: torch.device) -> Tensor:
+def predict_logits(network: nn.Module, faces: Faces, device: torch.device, bf16: bool) -> Tensor:
     """Logits (N, 8) of the aligned crops, without augmentation."""
     parts = faces.canvases.split(32)
-    found = [network(view(part.to(device), centre_maps(len(part)))).logits for part in parts]
-    return torch.cat(found).float().cpu()
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        found = [network(view(part.to(device), centre_maps(len(part)))).logits for part in parts]
+    return torch.cat([each.float() for each in found]).cpu()
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
@@ -152,7 +153,7 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
 def validate(run: Run, valid: Faces) -> tuple[dict[str, float], Tensor]:
     """Figures of the averaged weights on the validation split, and its confusion (8, 8)."""
     network = run.ema.module.eval()
-    logits = predict_logits(network, valid, run.place.device)
+    logits = predict_logits(network, valid, run.place.device, run.config.bf16)
     network.temperature.fill_(fit_temperature(logits, valid.targets))
     confusion = multiclass_confusion_matrix(logits, valid.labels, len(EMOTIONS))
     accuracy = (logits.argmax(dim=1) == valid.labels).float().mean().item()
@@ -223,6 +224,7 @@ def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
     faces, valid = load_splits(config.data, data)
     if config.pictures:
         faces = faces.some(config.pictures, config.seed)
+        valid = valid.some(config.pictures, seed=0)  # the same ones whatever is drawn to train on
     if len(faces) < config.batch or len(valid) == 0:
         found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
