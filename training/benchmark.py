@@ -6,13 +6,16 @@ run, with random weights, which cost the same. ``--write`` makes BENCHMARKS.md a
 """
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +25,9 @@ from tqdm import tqdm
 
 from fer_ros.align import align
 from fer_ros.backends.export import export_onnx, trace
+from fer_ros.backends.graphs import graph_of
 from fer_ros.backends.pytorch import TorchBackend
+from fer_ros.backends.quantize import MIN_FACES, quantize, save_quantized
 from fer_ros.cli.bench import measure_frames, measure_starts
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig, TrackerConfig
 from fer_ros.detect import make_detector, open_centerface
@@ -97,10 +102,14 @@ def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECO
     threads, load = config.classifier.threads, os.getloadavg()[0]
     torch.set_num_threads(threads)
     frames, starts = measure_frames(config), list(measure_starts(config))
+    node = measure_node()
     with tempfile.TemporaryDirectory() as folder:
-        contestants = list(_contestants(model, others, Path(folder), threads))
         crops = _crops(max(BATCHES))
+        int8 = _in_int8(model, crops, Path(folder))
+        contestants = list(_contestants(model, int8, others, Path(folder), threads))
         works: dict[tuple[str, str, int], Work] = dict(_roads(config))
+        fast = replace(config.classifier, model=str(int8.folder))
+        works |= _frames(replace(config, classifier=fast), "int8, ")
         for each in contestants:
             for count in BATCHES:
                 works[each.name, each.runtime, count] = _call(each.run, crops[:count])
@@ -110,7 +119,21 @@ def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECO
     networks = [_network(each, spent_ms) for each in contestants]
     roads_ms = {name: value for (road, name, _), value in spent_ms.items() if road == "road"}
     followed = measure_following(config.classifier)
-    return Results(model, threads, load, frames, starts, networks, roads_ms, followed)
+    return Results(model, threads, load, frames, starts, node, networks, roads_ms, followed)
+
+
+def measure_node() -> list[dict[str, Any]]:
+    """What ``fer_ros.ros.bench`` tells of the whole node; nothing where there is no ROS."""
+    command = [sys.executable, "-m", "fer_ros.ros.bench", "--json"]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(ran.stdout) if ran.returncode == 0 else []
+
+
+def _in_int8(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelCard:
+    """The model in int8, of which only the speed counts."""
+    card = read_card(find_model(model))
+    faces = np.resize(crops_rgb, (MIN_FACES, *crops_rgb.shape[1:]))
+    return save_quantized(card, quantize(export_onnx(card), faces), folder / f"{card.name}_int8")
 
 
 def measure_following(config: ClassifierConfig) -> list[Following]:
@@ -163,11 +186,13 @@ def in_turn(works: dict, seconds: float) -> dict:
 
 
 def _contestants(
-    model: str, others: tuple[str, ...], folder: Path, threads: int
+    model: str, int8: ModelCard, others: tuple[str, ...], folder: Path, threads: int
 ) -> Iterator[Contestant]:
-    """The model in both runtimes, then the others in the faster one."""
+    """The model in both runtimes and in int8, then the others in the faster one."""
     card = read_card(find_model(model))
     yield _in_onnx(card, threads)
+    session = OnnxSession(graph_of(int8), threads)
+    yield Contestant(card.name, "ONNX Runtime, int8", card, session.run)
     yield Contestant(card.name, "PyTorch", card, TorchBackend(card, "cpu", threads).run)
     for name in tqdm(others, disable=None, leave=False, desc="exporting"):
         core = build_model(name)
@@ -195,10 +220,17 @@ def _roads(config: PipelineConfig) -> Iterator[tuple[tuple[str, str, int], Work]
     ready = np.zeros((1, 3, -(-height // 32) * 32, -(-width // 32) * 32), np.float32)
     detector = open_centerface(config.detector.model_path, config.classifier.threads)
     yield ("road", "detector", 1), _call(detector.run, ready)
-    for count in (1, 5):
-        pipeline = EmotionPipeline(config)
-        frame = Frame(sample_crowd(count), 0.0)
-        yield ("road", f"faces {count}", 1), _call(pipeline, frame)
+    yield from _frames(config).items()
+
+
+def _frames(config: PipelineConfig, kind: str = "") -> dict[tuple[str, str, int], Work]:
+    """Whole roads with one and with five faces."""
+    return {
+        ("road", f"{kind}faces {count}", 1): _call(
+            EmotionPipeline(config), Frame(sample_crowd(count), 0.0)
+        )
+        for count in (1, 5)
+    }
 
 
 def _call(function: Callable, argument: object) -> Work:
