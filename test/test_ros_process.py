@@ -8,7 +8,7 @@ from rclpy.node import Node
 from ros_tools import LIMIT_S, graph
 
 from fer_ros.ros.local import free_domain
-from fer_ros.ros.process import one_line, ros, spin
+from fer_ros.ros.process import NodeProcess, one_line, ros, spin
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -143,3 +143,20 @@ def test_many_signals_end_a_process_like_one(tmp_path, module, ready, arguments)
         nodes.until(have_ended, "all have ended")
     assert [process.returncode for process in processes] == [0] * len(processes)
     assert not [log for log in logs if "Traceback" in log.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "says"),
+    [
+        ("no/such.png", 1, "no/such.png: no such file or folder"),
+        ("sample", None, "sample is shown on "),
+    ],
+)
+def test_a_process_from_outside(tmp_path, source, code, says):
+    with graph() as nodes:
+        nodes.node(Node, "watcher")
+        with NodeProcess("camera", tmp_path, source=source, loop=True) as process:
+            nodes.until(lambda: says in process.last_words(), says, 4 * LIMIT_S)
+            nodes.until(lambda: process.exit_code() == code, "its end, or none")
+        assert process.exit_code() == (code or 0)
+    assert says in (tmp_path / "camera.log").read_text()

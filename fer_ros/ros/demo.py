@@ -6,12 +6,9 @@ Leaves ``annotated.png`` and ``emotions.jsonl`` in the folder, and the logs of t
 """
 
 import argparse
-import json
 import math
 import os
 import re
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -23,7 +20,7 @@ import cv2
 from rclpy.executors import SingleThreadedExecutor
 
 from fer_ros.ros.local import free_domain, transport
-from fer_ros.ros.process import ros
+from fer_ros.ros.process import NodeProcess, ros
 from fer_ros.ros.watcher import Watcher
 
 _LOOK_S = 0.1
@@ -31,8 +28,6 @@ _START_S = 90.0  # importing and loading on a slow machine
 _CATCH_UP_S = 10.0  # after the camera's last image
 _WEBCAM_S = 30.0
 _QUIET_S = 0.5  # without an image, a camera that has ended was the last
-_STOP_S = 10.0
-_LOG_PREFIX = re.compile(r"^\[[A-Z]+\] \[[\d.]+\] \[[\w.]+\]: ")
 
 
 class DemoError(Exception):
@@ -72,12 +67,12 @@ def _show(source: str, out: Path, ended: threading.Event) -> int:
     watcher = Watcher()
     with ExitStack() as stack:
         stack.callback(watcher.destroy_node)
-        emotion_node = _Child(
-            "node", out, log_path=str(results), privacy=False, deterministic_ids=True
+        emotion_node = stack.enter_context(
+            NodeProcess("node", out, log_path=str(results), privacy=False, deterministic_ids=True)
         )
-        stack.callback(emotion_node.stop)
-        camera = _Child("camera", out, source=source, wait_for_subscriber=True)
-        stack.callback(camera.stop)
+        camera = stack.enter_context(
+            NodeProcess("camera", out, source=source, wait_for_subscriber=True)
+        )
         limit_s = _WEBCAM_S if source.isdigit() else math.inf
         _watch(watcher, camera, emotion_node, ended, limit_s)
     if ended.is_set():
@@ -94,8 +89,8 @@ def _show(source: str, out: Path, ended: threading.Event) -> int:
 
 def _watch(
     watcher: Watcher,
-    camera: "_Child",
-    emotion_node: "_Child",
+    camera: NodeProcess,
+    emotion_node: NodeProcess,
     ended: threading.Event,
     limit_s: float,
 ) -> None:
@@ -131,7 +126,7 @@ def _is_idle(figures: dict[str, str]) -> bool:
     return done == int(figures["received"])
 
 
-def _summary(figures: dict[str, str], camera: "_Child") -> str:
+def _summary(figures: dict[str, str], camera: NodeProcess) -> str:
     """What became of the frames, and where the time went."""
     received = int(figures["received"])
     found = re.search(r"(\d+) images published", camera.last_words())
@@ -148,40 +143,6 @@ def _summary(figures: dict[str, str], camera: "_Child") -> str:
             high = figures[f"latency_ms.{stage}.p95"]
             lines.append(f"{stage:<12} {float(value):7.1f} {float(high):7.1f}")
     return "\n".join(["", *lines, ""])
-
-
-class _Child:
-    """A node in a process of its own, whose output goes to a file in ``folder``."""
-
-    def __init__(self, module: str, folder: Path, **parameters: str | bool) -> None:
-        self._log = folder / f"{module}.log"
-        command = [sys.executable, "-m", f"fer_ros.ros.{module}", "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={json.dumps(value)}"]
-        with self._log.open("w", encoding="utf-8") as log:
-            # In a session of its own: Ctrl-C comes to us, and we end our children in order.
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._process.poll()
-
-    def stop(self) -> None:
-        """Asks it to end, and makes it end when it does not."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def last_words(self) -> str:
-        """The last error in its log, else the last line."""
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
-        said = [line for line in lines if line.startswith("[ERROR]")] or lines or ["without a word"]
-        return _LOG_PREFIX.sub("", said[-1])
 
 
 if __name__ == "__main__":

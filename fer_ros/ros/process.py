@@ -1,10 +1,14 @@
-"""The life of a node's process: signals, spinning, exit codes."""
+"""The life of a node's process, from inside and from outside: signals, spinning, exit codes."""
 
+import json
+import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
 
 import rclpy
@@ -14,6 +18,8 @@ from rclpy.signals import SignalHandlerOptions
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_UP_S = 0.2  # how often spinning looks whether it is to end
+_STOP_S = 10.0
+_LOG_PREFIX = re.compile(r"^\[[A-Z]+\] \[[\d.]+\] \[[\w.]+\]: ")
 
 
 def one_line(error: Exception) -> str:
@@ -64,3 +70,44 @@ def spin(node: Node, is_over: Callable[[], bool]) -> None:
     finally:
         executor.remove_node(node)
         executor.shutdown()
+
+
+class NodeProcess:
+    """A node of ``fer_ros.ros.<module>`` in a process of its own, until the context ends.
+
+    Its output goes to ``<module>.log`` in ``folder``.
+    """
+
+    def __init__(self, module: str, folder: Path, **parameters: str | bool) -> None:
+        self._log = folder / f"{module}.log"
+        command = [sys.executable, "-m", f"fer_ros.ros.{module}", "--ros-args"]
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={json.dumps(value)}"]
+        with self._log.open("w", encoding="utf-8") as log:
+            # In a session of its own: Ctrl-C comes to us, and we end our children in order.
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self.pid = self._process.pid
+
+    def __enter__(self) -> "NodeProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Asks it to end, and makes it end when it does not."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    def last_words(self) -> str:
+        """The last error in its log, else the last line."""
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [line for line in lines if line.startswith("[ERROR]")] or lines or ["without a word"]
+        return _LOG_PREFIX.sub("", said[-1])
