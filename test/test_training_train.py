@@ -1,5 +1,6 @@
 """From a YAML file and packs to a model folder that the robot loads."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from run_tools import figures, run, run_and_kill, run_in_two_processes, write_ex
 from safetensors.torch import save_file
 from tree import ROOT
 
+from fer_ros.config import from_dict
 from fer_ros.labels import FERPLUS_VOTES
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from training import train as training
 from training.data import DataConfig, Faces, load_faces, load_splits
 from training.networks import build
-from training.settings import NetworkConfig, OptimizerConfig, read_config
+from training.settings import NetworkConfig, OptimizerConfig, TrainConfig, read_config
+from training.state import read_state, write_state
 from training.train import epoch_order, fit_temperature
 
 # A network without batch statistics and chance: two processes have nothing that differs.
@@ -143,6 +146,29 @@ def test_another_experiment_does_not_go_on_with_this_run(tmp_path, packs, monkey
     other = write_experiment(tmp_path, {**SMALL, "optimizer": {"lr": 0.02}})
     with pytest.raises(SystemExit, match=r"another experiment: optimizer\.lr was 0\.01, is 0\.02"):
         run(monkeypatch, training, other, packs, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ""),
+        ({"epochs": 3}, ""),
+        ({"balanced": True}, "balanced was False, is True"),
+        ({"augment": {"noise": 0.0, "erase": 0.0}}, r"augment\.erase was 0\.25, is 0\.0"),
+        ({"network": {"architecture": "vgg13"}}, r"network\.architecture was 'vit_base'"),
+        ({"network": {"architecture": "vit_base"}}, r"network\.config was {'depth': 1, .*, is {}"),
+    ],
+)
+def test_settings_that_are_younger_than_a_state_had_their_defaults(tmp_path, changes, words):
+    """Here ``balanced`` and ``augment.erase``."""
+    config = from_dict(TrainConfig, SMALL)
+    write_state(tmp_path / "last.pt", config, {"epoch": 1}, {})
+    values = torch.load(tmp_path / "last.pt", weights_only=True)
+    del values["config"]["balanced"], values["config"]["augment"]["erase"]
+    torch.save(values, tmp_path / "last.pt")
+    now = from_dict(TrainConfig, {**SMALL, **changes})
+    with pytest.raises(ValueError, match=words) if words else nullcontext():
+        assert read_state(tmp_path / "last.pt", now, {}) == {"epoch": 1}
 
 
 # what stands in last.pt in place of the values of the last epoch

@@ -106,7 +106,8 @@ def read_state(
         raise ValueError(f"{path}: damaged; delete it to start afresh") from None
     if not isinstance(values, dict) or not {"state", "config", *parts} <= values.keys():
         raise ValueError(f"{path}: not of this command; give another folder, or delete it")
-    other = _first_difference(values["config"], dataclasses.asdict(config))
+    usual = dataclasses.asdict(type(config)())
+    other = _first_difference(values["config"], dataclasses.asdict(config), usual)
     if other:
         raise ValueError(
             f"{path}: is of another experiment: {other}; give another folder, or delete it"
@@ -122,12 +123,17 @@ def read_state(
     return values["state"]
 
 
-def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+def _first_difference(then: dict[str, Any], now: dict[str, Any], usual: dict[str, Any]) -> str:
+    """In words; a setting that is younger than the file had the value that is ``usual``."""
     for key, value in now.items():
-        before = then.get(key)
+        before = then.get(key, usual.get(key))
         if key in _MAY_CHANGE or before == value:
             continue
         if isinstance(value, dict) and isinstance(before, dict):
-            return f"{key}.{_first_difference(before, value)}"
+            inside = _first_difference(before, value, usual.get(key, {}))
+            if inside:
+                return f"{key}.{inside}"
+            if before.keys() <= value.keys():
+                continue
         return f"{key} was {before!r}, is {value!r}"
     return ""
