@@ -91,7 +91,7 @@ def test_it_prints_each_face_once_a_second(ros, capsys):
         (7.0, []),
         (7.5, [happy]),
         (7.9, [happy]),
-        (8.1, [happy, detection("f00002")]),
+        (8.6, [happy, detection("f00002")]),
     ):
         publisher.publish(Detection2DArray(header=header_at(stamp_s), detections=faces))
     ros.until(lambda: watcher.messages == 4, "all messages")

@@ -8,9 +8,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from numpy.typing import NDArray
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2D, Detection2DArray
 
-from fer_ros.ros.convert import stamp_s, to_rgb
+from fer_ros.ros.convert import to_rgb
+from fer_ros.ros.listener import EmotionListener, SeenFace
 
 _COLUMNS, _ROWS = 4, 3
 _CELL_WH = (480, 360)
@@ -32,18 +32,18 @@ class Watcher(Node):
         self.messages = self.read = 0
         self._begin_s: float | None = None
         self._told: set[tuple[int, str]] = set()
-        self.create_subscription(Detection2DArray, "emotion_node/emotions", self._on_emotions, 10)
+        EmotionListener(self, on_faces=self._on_faces)
         self.create_subscription(Image, "emotion_node/debug_image", self._on_image, 10)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_figures, 10)
 
-    def _on_emotions(self, message: Detection2DArray) -> None:
+    def _on_faces(self, faces: list[SeenFace]) -> None:
+        """Tells each face once a second, counted from the first one."""
         self.messages += 1
-        now_s = stamp_s(message.header)
-        if self._begin_s is None:
-            self._begin_s = now_s
-        second = int(now_s - self._begin_s)
-        for face in message.detections:
-            self.read += bool(face.results)
+        for face in faces:
+            if self._begin_s is None:
+                self._begin_s = face.stamp_s
+            second = int(face.stamp_s - self._begin_s)
+            self.read += bool(face.emotion)
             if (second, face.id) not in self._told:
                 self._told.add((second, face.id))
                 print(f"{second:4d} s  {face.id}  {_in_words(face)}", flush=True)
@@ -98,8 +98,5 @@ def _fit(image_rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return cell
 
 
-def _in_words(face: Detection2D) -> str:
-    if not face.results:
-        return "cannot be read"
-    best = face.results[0].hypothesis
-    return f"{best.class_id:<9} {best.score:4.0%}"
+def _in_words(face: SeenFace) -> str:
+    return f"{face.emotion:<9} {face.score:4.0%}" if face.emotion else "cannot be read"
