@@ -187,6 +187,20 @@ def test_labels_that_cannot_be_used_are_one_line(capsys, tmp_path, words, says):
     assert says in complaint
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--of", "day"], "--of says what --predictions are about; name their topic as well"),
+        (
+            ["--predictions", "/said", "--record"],
+            "--record has what a model says, and --predictions asks none",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_are_one_line(capsys, words, says):
+    assert fer(capsys, "evaluate-bag", "day", *words) == (1, "", f"fer: {says}\n")
+
+
 @pytest.mark.usefixtures("quick")
 def test_results_that_cannot_be_stored_are_one_line(capsys, tmp_path, astronaut):
     bag = portrait_bag(tmp_path / "bag", astronaut, 2)

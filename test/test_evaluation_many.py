@@ -290,6 +290,21 @@ def test_what_has_changed_is_evaluated_again(said, tmp_path, change):
     assert evaluate_all({"day": task}, out).kept == []
 
 
+def test_a_recording_that_the_disk_did_not_take_is_made_again(tmp_path, astronaut, monkeypatch):
+    monkeypatch.setattr("fer_ros.classify.Classifier", lambda config: NamedClassifier())
+    monkeypatch.setattr("fer_ros.evaluation.store.find_model", lambda name: name)
+    monkeypatch.setattr("fer_ros.evaluation.store.read_card", lambda name: NamedClassifier.card)
+    bag, out = portrait_bag(tmp_path / "bag", astronaut, 10), tmp_path / "out"
+    task = Task(bag, record=out / "bag" / "emotions")
+    with small_files(20_000):
+        first = evaluate_all({"bag": task}, out)
+    (trouble,) = first.outcomes["bag"].troubles
+    assert "emotions: cannot be written any further: File too large" in trouble
+    second = evaluate_all({"bag": task}, out)
+    assert (second.kept, second.outcomes["bag"].troubles) == ([], [])
+    assert evaluate_all({"bag": task}, out).kept == ["bag"]
+
+
 def test_an_unknown_model_is_told_before_anything_is_read(said, tmp_path):
     settings = PipelineConfig(classifier=ClassifierConfig(model="nobody"))
     with pytest.raises(ModelError, match="unknown model 'nobody'"):

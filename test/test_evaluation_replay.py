@@ -4,6 +4,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from bag_tools import (
     write_bag,
 )
 from conftest import FakeClassifier
+from rclpy.serialization import deserialize_message
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from fer_ros.evaluation.bags import Bag, BagError, BagImage
 from fer_ros.evaluation.labels import Label
@@ -31,10 +35,13 @@ from fer_ros.evaluation.messages import (
     REGION,
     STRING,
     make,
+    to_bytes,
+    typestore,
 )
 from fer_ros.evaluation.replay import Task, _Busy, _newest, evaluate
 from fer_ros.evaluation.table import NONE
 from fer_ros.labels import EMOTIONS
+from fer_ros.ros.convert import stamp_s
 from fer_ros.types import Frame
 
 HAPPY, SAD = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")
@@ -57,6 +64,31 @@ def test_a_recording_without_images(tmp_path):
     torn = write_bag(tmp_path / "torn", rows)
     with pytest.raises(BagError, match="no topic /nothing"):
         evaluate(Task(torn, image_topic="/nothing"))
+
+
+def test_a_topic_without_messages_is_told(tmp_path):
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        writer.add_connection(TOPIC, IMAGE, typestore=typestore())
+    outcome = evaluate(Task(tmp_path / "bag", labels=(Label(0, 1, HAPPY),), thumbnails=True))
+    assert (outcome.frames, outcome.duration_s, outcome.notes) == (0, 0, [])
+    assert outcome.troubles == [f"{tmp_path / 'bag'}: topic {TOPIC} has no messages"]
+
+
+def test_types_that_nobody_knows_do_not_matter(tmp_path, astronaut):
+    """What else the robot recorded, with definitions of its own."""
+    store = get_typestore(Stores.ROS2_HUMBLE)
+    store.register(get_types_from_msg("float32 volts", "robot_msgs/msg/Battery"))
+    battery = store.types["robot_msgs/msg/Battery"](12.5)
+    picture = jpeg_image(0, np.ascontiguousarray(astronaut[::2, ::2]))
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        power = writer.add_connection("/power", "robot_msgs/msg/Battery", typestore=store)
+        camera = writer.add_connection("/camera", COMPRESSED, typestore=typestore())
+        writer.write(power, at(0), store.serialize_cdr(battery, "robot_msgs/msg/Battery"))
+        writer.write(camera, at(0), to_bytes(COMPRESSED, picture))
+    outcome = evaluate(Task(tmp_path / "bag"))
+    assert (outcome.frames, outcome.troubles) == (1, [])
+    with pytest.raises(BagError, match="/power is of type robot_msgs/msg/Battery, not of images"):
+        evaluate(Task(tmp_path / "bag", image_topic="/power"))
 
 
 def test_every_image_is_read_and_labelled(tmp_path, astronaut):
@@ -94,6 +126,15 @@ def test_it_is_the_pipeline_of_the_node(tmp_path, astronaut, classifier):
     boxes = np.array([face.box_xyxy for face in faces])
     np.testing.assert_allclose(table.box_xyxy, boxes, atol=0.01)
     np.testing.assert_allclose(table.raw, [face.raw_probabilities for face in faces], atol=1e-5)
+
+
+def test_long_recordings_are_kept_in_parts(tmp_path, astronaut, monkeypatch):
+    path = portrait_bag(tmp_path / "bag", astronaut, 7)
+    whole = evaluate(Task(path)).table
+    monkeypatch.setattr("fer_ros.evaluation.replay._TABLE_ROWS", 2)
+    parts = evaluate(Task(path)).table
+    assert parts.stamp_s.tolist() == whole.stamp_s.tolist()
+    np.testing.assert_array_equal(parts.raw, whole.raw)
 
 
 def test_images_that_a_network_cannot_take_cost_themselves_only(
@@ -202,6 +243,32 @@ def test_what_the_node_would_publish_is_recorded(tmp_path, astronaut):
     scored = evaluate(Task(record, predictions="/emotion_node/emotions")).table
     assert scored.id.tolist() == first.table.id.tolist()
     np.testing.assert_allclose(scored.probabilities, first.table.probabilities, atol=1e-5)
+
+
+def ros_type(kind: str) -> type:
+    package, _, name = kind.split("/")
+    return getattr(import_module(f"{package}.msg"), name)
+
+
+def test_ros_reads_what_is_recorded(tmp_path, astronaut):
+    """As ``ros2 bag play`` would: from bytes, by the name of the type."""
+    evaluate(Task(portrait_bag(tmp_path / "bag", astronaut, 3), record=tmp_path / "said"))
+    with Bag(tmp_path / "said") as bag:
+        read = {
+            topic: [deserialize_message(data, ros_type(kind)) for _, data in bag._raw(topic)]
+            for topic, kind in bag.topics.items()
+        }
+    seen = {topic: len(messages) for topic, messages in read.items()}
+    assert seen.pop("/emotion_node/emotions/labels") == 1
+    assert seen.pop("/emotion_node/emotions") == seen.pop("/humans/faces/tracked") == 3
+    assert len(seen) == 3
+    assert set(seen.values()) == {2}
+    last = [messages[-1].header for topic, messages in read.items() if not topic.endswith("labels")]
+    assert [stamp_s(header) for header in last] == pytest.approx([at(0.2) * 1e-9] * 5)
+    (face,) = read["/emotion_node/emotions"][-1].detections
+    assert (face.id, face.results[0].hypothesis.class_id) == ("f00001", "happiness")
+    said = read["/humans/faces/f00001/expression"][-1]
+    assert (said.expression, said.confidence) == ("happy", pytest.approx(0.86))
 
 
 def test_a_shut_eye_has_a_pupil_that_is_not_seen(tmp_path, astronaut, classifier):

@@ -28,6 +28,19 @@ def test_a_table_and_its_file_are_the_same(tmp_path, rows):
         np.testing.assert_array_equal(getattr(table, name), getattr(again, name))
 
 
+@pytest.mark.parametrize("lengths", [[], [0], [0, 2], [1, 0, 3]])
+def test_tables_are_joined_and_made_in_parts(monkeypatch, lengths):
+    rows = [row(k, face="f" * (k + 1), label=2) for k in range(sum(lengths))]
+    whole = FaceTable.of(rows)
+    monkeypatch.setattr("fer_ros.evaluation.table._AT_ONCE", 2)
+    coming = iter(rows)
+    parts = [FaceTable.of([next(coming) for _ in range(length)]) for length in lengths]
+    for table in (FaceTable.joined(parts), FaceTable.of(iter(rows))):
+        assert len(table) == len(rows)
+        for name in FaceTable.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(table, name), getattr(whole, name))
+
+
 def test_another_file_is_told(tmp_path):
     path = tmp_path / "faces.csv"
     path.write_text("a,b\n1,2\n")

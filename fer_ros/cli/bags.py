@@ -117,6 +117,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     if arguments.of and not arguments.predictions:
         raise EvaluationError("--of says what --predictions are about; name their topic as well")
+    if arguments.record and arguments.predictions:
+        raise EvaluationError("--record has what a model says, and --predictions asks none")
     tasks = _tasks(arguments)
     topic = arguments.predictions or arguments.image_topic
     total = sum(expected_images(path, topic) for path in arguments.bags)

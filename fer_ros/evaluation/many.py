@@ -83,7 +83,7 @@ def evaluate_all(
     found: dict[str, Outcome | str] = {}
     results = Results()
     for name, key in keys.items():
-        kept = None if fresh else load(folder / name, key)
+        kept = None if fresh else _earlier(folder / name, key, tasks[name])
         if kept:
             found[name] = kept
             results.kept.append(name)
@@ -101,6 +101,12 @@ def evaluate_all(
         else:
             results.outcomes[name] = outcome
     return results
+
+
+def _earlier(folder: Path, key: dict[str, Any], task: Task) -> Outcome | None:
+    """What an earlier run left of this very task, with its recording if there is to be one."""
+    recorded = task.record is None or (task.record / "metadata.yaml").is_file()
+    return load(folder, key) if recorded else None
 
 
 def _kept(outcome: Outcome | str, folder: Path, key: dict[str, Any], task: Task) -> Outcome | str:

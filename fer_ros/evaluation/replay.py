@@ -24,6 +24,8 @@ from fer_ros.types import CROP_SIZE_PX, FaceEmotion, Frame
 
 Progress = Callable[[int], object]
 
+_TABLE_ROWS = 4096
+
 
 @dataclass(frozen=True)
 class Task:
@@ -94,6 +96,7 @@ class _Run:
         self._bag = bag
         self._progress = progress
         self._rows: list[FaceRow] = []
+        self._tables: list[FaceTable] = []
         self._first_ns: int | None = None
         self._last_ns = 0
         self._lost: list[str] = []
@@ -115,7 +118,7 @@ class _Run:
     def finish(self) -> Outcome:
         """Whatever has been evaluated so far."""
         outcome, path = self.outcome, self._bag.path
-        outcome.table = FaceTable.of(self._rows)
+        outcome.table = FaceTable.joined([*self._tables, FaceTable.of(self._rows)])
         if self._first_ns is None:
             outcome.troubles.append(f"{path}: topic {outcome.image_topic} has no messages")
         if self._lost:
@@ -176,7 +179,7 @@ class _Run:
             self.outcome.latency_ms.setdefault(stage, []).append(milliseconds)
         busy.work(image.stamp_ns, spent_ms["total"])
         self.outcome.frames += 1
-        self._rows += self._labelled(stamp_s, [_Reading.of(face) for face in result.faces])
+        self._add(stamp_s, [_Reading.of(face) for face in result.faces])
         recorder.write(image, frame_id, image_rgb.shape[:2], result.faces)
 
     def _score_topic(self, topic: str) -> None:
@@ -196,7 +199,7 @@ class _Run:
                 faces = [_Reading.from_detection(each) for each in message.detections]
             except ValueError as error:
                 raise BagError(f"{self._bag.path}: predictions {topic}: {error}") from None
-            self._rows += self._labelled(self._since_first(stamp), faces)
+            self._add(self._since_first(stamp), faces)
             self._progress(1)
 
     def _see_source(self, answered: set[int]) -> None:
@@ -222,6 +225,13 @@ class _Run:
 
     def _since_first(self, stamp_ns: int) -> float:
         return round((stamp_ns - (self._first_ns or 0)) * 1e-9, 6) if stamp_ns else 0.0
+
+    def _add(self, stamp_s: float, faces: list["_Reading"]) -> None:
+        """Rows take more memory than tables do, which counts in recordings of a day."""
+        self._rows += self._labelled(stamp_s, faces)
+        if len(self._rows) >= _TABLE_ROWS:
+            self._tables.append(FaceTable.of(self._rows))
+            self._rows.clear()
 
     def _labelled(self, stamp_s: float, faces: list["_Reading"]) -> list[FaceRow]:
         """The faces of a frame as rows, then those that have a label and are not there."""

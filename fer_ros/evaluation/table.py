@@ -5,8 +5,9 @@ figures to the last digit.
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from fer_ros.labels import EMOTIONS
 NONE = -1
 """Instead of an index into EMOTIONS: no label, or a face that cannot be read."""
 
+_AT_ONCE = 4096
 _DIGITS = 5
 _NAMES = ("", *EMOTIONS)
 _NUMBER_OF = {name: number - 1 for number, name in enumerate(_NAMES)}
@@ -67,7 +69,21 @@ class FaceTable:
 
     @classmethod
     def of(cls, rows: Iterable[FaceRow]) -> "FaceTable":
-        """The table of these rows."""
+        """The table of these rows. It needs less memory than they do: rows may come one by one."""
+        coming, tables = iter(rows), []
+        while some := list(islice(coming, _AT_ONCE)):
+            tables.append(cls._of_some(some))
+        return cls.joined(tables)
+
+    @classmethod
+    def joined(cls, tables: Sequence["FaceTable"]) -> "FaceTable":
+        """The rows of all these tables."""
+        parts = list(tables) or [cls._of_some([])]
+        names = [column.name for column in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+    @classmethod
+    def _of_some(cls, rows: list[FaceRow]) -> "FaceTable":
         columns = list(zip(*rows, strict=True)) or [()] * len(FaceRow._fields)
         stamps, ids, boxes, emotions, labels, whose, probabilities, raw = columns
         return cls(
@@ -121,7 +137,7 @@ class FaceTable:
                 raise ValueError(
                     f"{path}: expected the columns of an evaluation, {_COLUMNS[:3]}..."
                 )
-            return cls.of([_parsed(line) for line in lines])
+            return cls.of(_parsed(line) for line in lines)
 
 
 def _parsed(line: dict[str, str]) -> FaceRow:
