@@ -91,15 +91,22 @@ def test_spinning_raises_what_a_callback_raises():
         node.destroy_node()
 
 
-@pytest.mark.parametrize("module", ["camera", "node"])
-def test_a_process_with_wrong_arguments_ends_without_a_trace(tmp_path, module):
+@pytest.mark.parametrize(
+    ("module", "given", "says"),
+    [
+        ("camera", "no_value", "no_value"),
+        ("node", "no_value", "no_value"),
+        ("node", "cameras:=[]", "PARAMETER_NOT_SET; is one of them []?"),
+    ],
+)
+def test_a_process_with_wrong_arguments_ends_without_a_trace(tmp_path, module, given, says):
     with graph() as nodes:
         log = tmp_path / "log"
-        process = nodes.process(f"fer_ros.ros.{module}", log, "--ros-args", "-p", "no_value")
+        process = nodes.process(f"fer_ros.ros.{module}", log, "--ros-args", "-p", given)
         nodes.until(lambda: process.poll() is not None, "the process has ended", 2 * LIMIT_S)
     assert process.returncode == 1
     said = log.read_text()
-    assert "no_value" in said.splitlines()[-1]
+    assert says in said.splitlines()[-1]
     assert "Traceback" not in said
 
 

@@ -12,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
@@ -259,9 +260,13 @@ class _Aloud:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs the node until Ctrl-C or SIGTERM."""
+    """Runs the node until Ctrl-C or SIGTERM; 1 when it cannot be made of its parameters."""
     with ros(args) as ended:
-        node = EmotionNode()
+        try:
+            node = EmotionNode()
+        except ValueError as error:  # rclpy's, of a value without a type, such as an empty list
+            get_logger("emotion_node").error(f"parameters: {one_line(error)}; is one of them []?")
+            return 1
         try:
             node.start()
             spin(node, ended.is_set)
