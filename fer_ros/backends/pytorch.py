@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_ros.backends import BackendError
+from fer_ros.backends.cuda_graphs import CudaGraph, FixedBatches, Predict
 from fer_ros.model.checkpoint import load_model
 from fer_ros.weights import ModelCard
 
@@ -22,6 +23,13 @@ class TorchBackend:
         self._network = load_model(card.folder).to(self.device)
         # the layout in which PyTorch's convolutions are fastest on CPUs and on tensor cores
         self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._predict: Predict = self._network.predict
+        if self.device.startswith("cuda"):
+            self._predict = FixedBatches(self._network.predict, self._capture)
+
+    def _capture(self, predict: Predict, size: int) -> CudaGraph:
+        with torch.cuda.device(self.device):
+            return CudaGraph(predict, size, self.device)
 
     @torch.inference_mode()
     def run(self, crops_rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
