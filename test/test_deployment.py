@@ -10,18 +10,22 @@ import pytest
 import yaml
 from tree import ROOT, project_files
 
-DOCKERFILE = ROOT / "docker/Dockerfile"
+DOCKERFILE, JETSON = (ROOT / "docker" / name for name in ("Dockerfile", "Dockerfile.jetson"))
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
 README = (ROOT / "README.md").read_text()
 FILES = project_files()
 
 
-def instructions() -> list[tuple[str, str]]:
-    """Name and rest of each instruction of the Dockerfile."""
-    text = re.sub(r"\\\n\s*", "", DOCKERFILE.read_text())
+def instructions(dockerfile: Path) -> list[tuple[str, str]]:
+    """Name and rest of each instruction."""
+    text = re.sub(r"\\\n\s*", "", dockerfile.read_text())
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return [(line.split(maxsplit=1)[0], line.split(maxsplit=1)[1]) for line in lines]
+
+
+def commands_of_image(dockerfile: Path) -> str:
+    return "\n".join(rest for name, rest in instructions(dockerfile) if name == "RUN")
 
 
 def commands_of_jobs(name: str) -> str:
@@ -49,24 +53,30 @@ def test_robots_in_the_readme_install_these():
 
 
 @pytest.mark.parametrize(
-    "shell",
-    ["\n".join(rest for name, rest in instructions() if name == "RUN"), commands_of_jobs("robot")],
-    ids=["docker", "workflow"],
+    ("shell", "lists"),
+    [
+        (commands_of_image(DOCKERFILE), ROBOT),
+        (commands_of_image(JETSON), ROBOT[1:]),  # its PyTorch is NVIDIA's
+        (commands_of_jobs("robot"), ROBOT),
+    ],
+    ids=["docker", "jetson", "workflow"],
 )
-def test_pins_are_those_of_the_requirements(shell):
-    assert pip_installs(shell) == ROBOT
+def test_pins_are_those_of_the_requirements(shell, lists):
+    assert pip_installs(shell) == lists
     assert "==" not in shell
 
 
-def test_what_docker_copies_is_in_the_project():
-    sources = [rest.split()[0] for name, rest in instructions() if name == "COPY"]
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, JETSON], ids=lambda path: path.name)
+def test_what_docker_copies_is_in_the_project(dockerfile):
+    sources = [rest.split()[0] for name, rest in instructions(dockerfile) if name == "COPY"]
     assert sources == ["package.xml", "requirements", "."]
-    ignored = (ROOT / "docker/Dockerfile.dockerignore").read_text().split()
+    ignored = Path(f"{dockerfile}.dockerignore").read_text().split()
     assert {Path(name).parts[0] for name in ignored} & {name.parts[0] for name in FILES} == set()
 
 
-def test_the_image_starts_as_somebody_who_is_not_root():
-    last = dict(instructions())
+@pytest.mark.parametrize("dockerfile", [DOCKERFILE, JETSON], ids=lambda path: path.name)
+def test_the_image_starts_as_somebody_who_is_not_root(dockerfile):
+    last = dict(instructions(dockerfile))
     assert not last["USER"].startswith(("0", "root"))
     assert "fer.launch.py" in last["CMD"]
 
@@ -78,7 +88,7 @@ def test_compose_builds_this_and_gives_arguments_that_there_are():
     assert folder == ROOT
     assert folder / build["dockerfile"] == DOCKERFILE
     assert set(build["args"]) == {
-        rest.split("=")[0] for name, rest in instructions() if name == "ARG"
+        rest.split("=")[0] for name, rest in instructions(DOCKERFILE) if name == "ARG"
     }
     ros2, launch, package, file, *given = shlex.split(service["command"])
     assert (ros2, launch, package) == ("ros2", "launch", "fer_ros")
