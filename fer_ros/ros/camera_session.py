@@ -74,7 +74,7 @@ class CameraSession(Session):
         if 0 < silence_s <= camera.monitor.silent_s():
             self._outputs.forget(camera.name)
             topic, why = camera.input.topic, camera.input.why_silent()
-            self._warn(f"silence of {topic}", f"no image on {topic} for {silence_s:g} s: {why}")
+            self._warn(("silence", topic), f"no image on {topic} for {silence_s:g} s: {why}")
         return camera.monitor.report(silence_s)
 
     def _handle(self, messages: dict[str, _Message]) -> None:
@@ -125,13 +125,12 @@ class CameraSession(Session):
         return {"publish": published_ms, "draw": _since_ms(drawing)}
 
     def _watch_time(self, camera: "_Camera", stamp_s: float) -> None:
+        topic = camera.input.topic
         if stamp_s == 0:
-            self._warn(
-                "stamp", "images without a stamp: faces are followed by it; see the camera's driver"
-            )
+            text = "images without a stamp: faces are followed by it; see the camera's driver"
+            self._warn(("stamp", topic), f"{topic}: {text}")
         if stamp_s < camera.newest_s - _BACK_S:
             back_s = camera.newest_s - stamp_s
-            topic = camera.input.topic
             self._logger.info(f"{topic}: the stamps ran back by {back_s:.1f} s: all faces are new")
             self._forget(camera)
         camera.newest_s = max(camera.newest_s, stamp_s)

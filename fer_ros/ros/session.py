@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from time import monotonic
 
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -31,7 +32,7 @@ class Session(ABC):
         self.settings = settings
         self._logger = node.get_logger()
         self._outputs = outputs
-        self._told_s: dict[str, float] = {}
+        self._told_s: dict[Hashable, float] = {}
 
     @abstractmethod
     def close(self) -> None:
@@ -43,7 +44,7 @@ class Session(ABC):
 
     def _lose(self, what: str, error: Exception, monitor: Monitor) -> None:
         """A bad image costs itself and nothing else."""
-        self._warn("loss", f"{what} is lost: {one_line(error)}")
+        self._warn(("loss", monitor), f"{what} is lost: {one_line(error)}")
         monitor.failed(one_line(error))
 
     def _note(self, result: FrameEmotions, source: str) -> None:
@@ -52,7 +53,7 @@ class Session(ABC):
         except OSError as error:
             self._warn("log", f"log_path {self.config.log_path!r}: {error.strerror}")
 
-    def _warn(self, about: str, text: str) -> None:
+    def _warn(self, about: Hashable, text: str) -> None:
         """Not again about the same for a while. (rclpy's throttle goes by the line of code.)"""
         now_s = monotonic()
         if now_s - self._told_s.get(about, -math.inf) >= _REPEAT_S:
