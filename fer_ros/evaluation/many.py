@@ -79,7 +79,7 @@ def evaluate_all(
     no such model, ClusterError when there is no cluster, and OSError when there is no ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    keys = {name: fingerprint(task) for name, task in tasks.items() if task.bag.exists()}
+    keys = {name: fingerprint(task) for name, task in tasks.items()}
     found: dict[str, Outcome | str] = {}
     results = Results()
     for name, key in keys.items():
@@ -91,7 +91,7 @@ def evaluate_all(
     rest = {name: task for name, task in tasks.items() if name not in found}
     try:
         for name, outcome in _spread(rest, jobs, cluster, progress):
-            found[name] = _kept(outcome, folder / name, keys.get(name, {}), tasks[name])
+            found[name] = _kept(outcome, folder / name, keys[name], tasks[name])
     except KeyboardInterrupt:
         results.interrupted = True
     for name in tasks:
