@@ -346,6 +346,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path, astronaut):
         if next(count) == 3:
             raise KeyboardInterrupt
 
-    outcome = evaluate(Task(path), progress)
+    outcome = evaluate(Task(path, labels=(Label(0.5, 1, HAPPY),)), progress)
     assert (outcome.interrupted, outcome.frames) == (True, 4)
     assert outcome.troubles == [f"{path}: interrupted"]
+    assert outcome.notes == []  # the label does not lie outside of the recording

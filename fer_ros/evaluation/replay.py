@@ -245,7 +245,7 @@ class _Run:
         """A note about labels that no image belongs to."""
         duration_s = self.outcome.duration_s
         outside = [each for each in self._labels if each.end_s < 0 or each.start_s > duration_s]
-        if not outside or self._first_ns is None:
+        if not outside or self._first_ns is None or self.outcome.interrupted:
             return []
         return [
             f"{self._bag.path}: {len(outside)} of {len(self._labels)} labels lie outside the "
