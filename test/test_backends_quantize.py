@@ -89,7 +89,8 @@ def test_a_network_of_landmarks_alone_has_nothing_to_quantise(faces, tmp_path):
             points = self.layer(maps)[:, :2, 0, :68].transpose(1, 2)
             return points, points[:, :8, 0]
 
-    from fer_ros.backends.export import INPUT, OUTPUTS, trace
+    from fer_ros.backends.export import OUTPUTS, trace
+    from fer_ros.backends.providers import INPUT
 
     made = trace(Points(), torch.zeros(2, 112, 112, 3, dtype=torch.uint8), INPUT, OUTPUTS)
     with pytest.raises(ModelError, match="nothing to quantise"):

@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from fer_ros.backends.providers import INPUT
 from fer_ros.model.checkpoint import load_model
 from fer_ros.model.network import FaceNetwork
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import ModelCard
 
-INPUT, OUTPUTS = "crops_rgb", ("points_xy", "probabilities")
+OUTPUTS = ("points_xy", "probabilities")
 
 _OPSET = 17  # the oldest with layer normalisation
 _TOLERANCE_PX, _TOLERANCE = 0.01, 1e-4

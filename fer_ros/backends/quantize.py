@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from fer_ros.backends.export import INPUT, OUTPUTS
+from fer_ros.backends.export import OUTPUTS
+from fer_ros.backends.providers import INPUT
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.weights import ModelCard, ModelError, sha256_of, write_card
 
