@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,19 +39,19 @@ def test_a_node_that_does_not_start_is_one_line(capsys, monkeypatch, options):
 
 
 @pytest.mark.parametrize(
-    ("fps", "sent", "answers", "spent_s", "is_due"),
+    ("fps", "sent", "on_way", "is_lost", "spent_s", "is_due"),
     [
-        (0.0, 0, 0, 0.0, True),
-        (0.0, 1, 0, 9.0, True),
-        (0.0, 2, 0, 9.0, False),
-        (0.0, 2, 1, 9.0, True),
-        (10.0, 0, 0, 0.0, False),
-        (10.0, 0, 0, 0.05, True),
-        (10.0, 1, 0, 0.05, False),
-        (10.0, 1, 1, 0.15, True),
+        (0.0, 0, 0, False, 0.0, True),
+        (0.0, 1, 1, False, 9.0, True),
+        (0.0, 2, 2, False, 9.0, False),
+        (0.0, 2, 2, True, 9.0, True),
+        (10.0, 0, 0, False, 0.0, False),
+        (10.0, 0, 0, False, 0.05, True),
+        (10.0, 1, 1, False, 0.05, False),
+        (10.0, 1, 0, False, 0.15, True),
     ],
 )
-def test_when_an_image_is_due(fps, sent, answers, spent_s, is_due):
+def test_when_an_image_is_due(fps, sent, on_way, is_lost, spent_s, is_due):
     run = bench.Run.__new__(bench.Run)
-    run.bench = type("Counts", (), {"sent": sent, "answers": answers})()
+    run.bench = SimpleNamespace(sent=sent, on_way=on_way, is_lost=lambda: is_lost)
     assert run._is_due(0, spent_s, fps) == is_due
