@@ -260,6 +260,28 @@ def test_int8_and_its_faces_go_together(capsys, made, options):
     assert "go together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("provider", "code"), [("TensorrtExecutionProvider", 0), ("CUDAExecutionProvider", 1)]
+)
+def test_an_engine_is_built_where_there_is_tensorrt(
+    capsys, made, cache, monkeypatch, provider, code
+):
+    ran = []
+
+    class Backend:
+        def __init__(self, card, device):
+            self.provider, self.run = provider, ran.append
+            assert device == "cuda"
+
+    monkeypatch.setattr(cli.models, "OnnxBackend", Backend)
+    told, said, complaint = models(capsys, "export", str(made), "--format", "tensorrt")
+    assert (told, len(ran)) == (code, 1 - code)
+    if code:
+        assert complaint == "fer: made: ONNX Runtime does not start TensorRT on this machine\n"
+    else:
+        assert said.startswith(f"made: {cache / 'tensorrt'}/")
+
+
 def exportable(folder: Path) -> Path:
     """A model folder of a network that reads faces."""
     if not folder.exists():

@@ -64,6 +64,19 @@ The made-up video (one face flies through twice, at 15 frames/s) with the detect
 """
 
 
+_ELSEWHERE = """
+## Other machines
+On a Jetson, or another machine with a GPU, nobody has measured yet:
+```
+fer models export {model} --format tensorrt
+fer bench
+```
+
+| machine | one face, ms | five faces, ms | start, s |
+| --- | ---: | ---: | ---: |
+| | | | |"""
+
+
 @dataclass(frozen=True)
 class Network:
     """Milliseconds by the number of faces; ``macs`` are multiply-accumulates for one face."""
@@ -149,6 +162,7 @@ def page(results: Results) -> str:
         _table(list(_ratio_rows(results))),
         _FOLLOWING,
         _table(list(_following_rows(results.followed))),
+        _ELSEWHERE.format(model=results.model),
     ]
     return "\n".join(parts) + "\n"
 

@@ -31,7 +31,8 @@ class OnnxBackend:
         except RuntimeError as error:
             raise BackendError(f"ONNX Runtime: the graph of {card.name}: {error}") from None
         is_int8 = self._session.metadata.get("precision") == "int8"
-        kind = "TensorRT" if self._session.provider == TENSORRT else "int8" if is_int8 else ""
+        self.provider = self._session.provider
+        kind = "TensorRT" if self.provider == TENSORRT else "int8" if is_int8 else ""
         self.name = f"ONNX Runtime, {kind}" if kind else "ONNX Runtime"
         if is_int8 and not has_int8_products():
             _log.warning(
@@ -39,7 +40,7 @@ class OnnxBackend:
                 "dotprod), so that int8 is slow: take the model that it was made from",
                 card.name,
             )
-        self.device = "cuda" if self._session.provider in {CUDA, TENSORRT} else "cpu"
+        self.device = "cuda" if self.provider in {CUDA, TENSORRT} else "cpu"
         if not device.startswith((self.device, "auto")):
             raise BackendError(f"ONNX Runtime: device {device!r}: its CUDA provider does not start")
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from fer_ros.align import align
 from fer_ros.backends.graphs import export, path_of, store
+from fer_ros.backends.onnx import OnnxBackend
+from fer_ros.backends.providers import TENSORRT, engine_folder, gpu_name, tensorrt_version
 from fer_ros.config import ClassifierConfig, DetectorConfig
 from fer_ros.detect import make_detector
 from fer_ros.fetch import PUBLISHED, fetch
@@ -45,11 +47,15 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="onnx: one ONNX graph, from uint8 crops to points and probabilities, with its "
         "sha256 beside it. Without --out it goes where the node looks for it, which then starts "
         "without PyTorch. onnx-int8: a model folder with such a graph that computes in int8, for "
-        "CPUs that are fast at that, calibrated on the faces in PATH.",
+        "CPUs that are fast at that, calibrated on the faces in PATH. tensorrt: the engine that "
+        "TensorRT builds for the first GPU of this machine, where ONNX Runtime looks for it.",
     )
     exporting.add_argument("name", metavar="NAME", help="a model at hand, or a model folder")
     exporting.add_argument(
-        "--format", choices=["onnx", "onnx-int8"], default="onnx", help="default: %(default)s"
+        "--format",
+        choices=["onnx", "onnx-int8", "tensorrt"],
+        default="onnx",
+        help="default: %(default)s",
     )
     exporting.add_argument(
         "--calibrate", metavar="PATH", type=Path, help="for int8: picture, video, or folder"
@@ -89,12 +95,24 @@ def _export(arguments: argparse.Namespace) -> int:
     if (arguments.format == "onnx-int8") != bool(arguments.calibrate):
         arguments.parser.error("--calibrate PATH and --format onnx-int8 go together")
     card = read_card(find_model(arguments.name))
+    if arguments.format == "tensorrt":
+        return _build_engine(card)
     graph = export(card)
     if arguments.calibrate:
         return _export_int8(card, graph, arguments)
     path = arguments.out or path_of(card)
     store(graph, path)
     print(f"{card.name}: {path}, {len(graph) / 2**20:.1f} MiB")
+    return 0
+
+
+def _build_engine(card: ModelCard) -> int:
+    """As the first start of the node would."""
+    backend = OnnxBackend(card, "cuda")
+    if backend.provider != TENSORRT:
+        raise ModelError(f"{card.name}: ONNX Runtime does not start TensorRT on this machine")
+    backend.run(np.zeros((1, 112, 112, 3), np.uint8))
+    print(f"{card.name}: {engine_folder(card, gpu_name(0), tensorrt_version())}")
     return 0
 
 
