@@ -55,9 +55,9 @@ def test_names_are_unique(tmp_path):
 
 
 @contextmanager
-def dask(*words: str) -> Iterator[subprocess.Popen]:
+def dask(*words: str, python: tuple[str, ...] = ("-m", "dask")) -> Iterator[subprocess.Popen]:
     """A process of Dask, as somebody would start it."""
-    command = [sys.executable, "-m", "dask", *words, "--no-dashboard"]
+    command = [sys.executable, *python, *words, "--no-dashboard"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -218,10 +218,41 @@ def test_a_cluster_without_workers_is_one_line(said, tmp_path, monkeypatch):
     monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 1)
     with (
         scheduler() as (_, address),
-        pytest.raises(ClusterError, match="the scheduler has no workers: dask worker") as caught,
+        pytest.raises(ClusterError, match="the scheduler has no workers: start some") as caught,
     ):
         evaluate_all(tasks(said), tmp_path, cluster=address)
     assert "\n" not in str(caught.value)
+
+
+def test_workers_without_the_package_are_one_line(said, tmp_path):
+    """Left alone, they would end and start again over the same task for ever."""
+    bare = "import sys; sys.modules['rosbags'] = None; from dask.__main__ import main; main()"
+    with (
+        scheduler() as (_, address),
+        dask("worker", address, "--nthreads", "1", "--no-nanny", python=("-c", bare)),
+        pytest.raises(
+            ClusterError, match="fer_ros, rosbags are not installed where tcp:"
+        ) as caught,
+    ):
+        evaluate_all(tasks(said), tmp_path, cluster=address)
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_that_are_gone_cost_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 3)
+    pipe = tmp_path / "pipe.mcap"
+    os.mkfifo(pipe)
+    with (
+        scheduler() as (_, address),
+        dask("worker", address, "--nthreads", "1", "--no-nanny") as worker,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        task = Task(pipe, predictions=TOPIC)
+        running = thread.submit(evaluate_all, {"pipe": task}, tmp_path, cluster=address)
+        with pipe.open("wb"):
+            worker.kill()
+            results = running.result(60)
+    assert results.failed == {"pipe": f"{pipe}: on the cluster: no worker is left"}
 
 
 def test_a_scheduler_that_goes_away_costs_its_recordings_only(tmp_path):

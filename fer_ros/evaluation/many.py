@@ -3,6 +3,7 @@
 What is done is kept at once, and taken over by the next run into the same folder.
 """
 
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _CONNECT_S = 20
+_NEEDED = ("fer_ros", "rosbags")  # of a worker
 _LOOK_UP_S = 0.5  # how often the progress of other processes is told
 _EXPECTED = (EvaluationError, ModelError, DetectorError)
 
@@ -228,19 +230,31 @@ def _on_cluster(tasks: Mapping[str, Task], address: str, progress: Progress) -> 
     import distributed
 
     with _client(address) as client:
-        futures = {
+        waiting = {
             client.submit(_attempt, _with_threads(_absolute(task), 1), pure=False): name
             for name, task in tasks.items()
         }
-        done = distributed.as_completed(futures, with_results=True, raise_errors=False)
-        for future, outcome in done:
-            name = futures[future]
-            if future.status != "finished":
-                # An error of the task comes with its type and trace, one of the cluster alone.
-                error = outcome[1] if isinstance(outcome, tuple) else outcome
-                outcome = f"{tasks[name].bag}: on the cluster: {one_line(error)}"
-            progress(_size(outcome))
-            yield name, outcome
+        while waiting:
+            done = distributed.as_completed(
+                waiting, with_results=True, raise_errors=False, timeout=_CONNECT_S
+            )
+            try:
+                for future, outcome in done:
+                    name = waiting.pop(future)
+                    if future.status != "finished":
+                        outcome = f"{tasks[name].bag}: on the cluster: {_why(outcome)}"
+                    progress(_size(outcome))
+                    yield name, outcome
+            except distributed.TimeoutError:  # some take long, but without workers all would
+                if not _has_worker(client):
+                    break
+        for name in waiting.values():
+            yield name, f"{tasks[name].bag}: on the cluster: no worker is left"
+
+
+def _why(outcome: Any) -> str:
+    """An error of a task comes with its type and trace, one of the cluster alone."""
+    return one_line(outcome[1] if isinstance(outcome, tuple) else outcome)
 
 
 def _client(address: str) -> "Client":
@@ -254,14 +268,32 @@ def _client(address: str) -> "Client":
         raise ClusterError(
             f"--cluster {address}: no Dask scheduler answers: {one_line(error)}"
         ) from None
+    trouble = _trouble(client)
+    if trouble:
+        client.close()
+        raise ClusterError(f"--cluster {address}: {trouble}")
+    return client
+
+
+def _trouble(client: "Client") -> str:
+    """A worker without this package would end over its first task, and start again, for ever."""
+    if not _has_worker(client):
+        return "the scheduler has no workers: start some with `dask worker`"
+    # A function without a name travels as it is: there may be nothing to import it from.
+    able = client.run(lambda: all(map(importlib.util.find_spec, _NEEDED)))
+    without = [worker for worker, answer in able.items() if not answer]
+    missing = " or ".join(_NEEDED)
+    return f"worker {without[0]}: {missing} is not installed there" if without else ""
+
+
+def _has_worker(client: "Client") -> bool:
+    import distributed
+
     try:
         client.wait_for_workers(1, timeout=_CONNECT_S)
     except distributed.TimeoutError:
-        client.close()
-        raise ClusterError(
-            f"--cluster {address}: the scheduler has no workers: dask worker {address}"
-        ) from None
-    return client
+        return False
+    return True
 
 
 def _size(outcome: Outcome | str) -> int:
