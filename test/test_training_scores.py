@@ -65,6 +65,19 @@ def test_divergence_from_the_votes(votes, divergence):
     assert scores(READ, LABELS, votes)["kl_to_votes"] == pytest.approx(divergence, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("votes", "error"),
+    [
+        (READ, 0.0),  # as sure as people are
+        (np.eye(8, dtype=np.float32)[LABELS], 0.6 / 4),
+        (np.full((4, 8), 0.5, np.float32), (3 * 0.5 + 0.1) / 4),
+    ],
+)
+def test_calibration_towards_the_votes(votes, error):
+    assert scores(READ, LABELS, votes)["ece_to_votes"] == pytest.approx(error, abs=1e-4)
+    assert "ece_to_votes" not in scores(READ, LABELS)
+
+
 def made_up(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Labels of all emotions, and probabilities that lean towards them."""
     rng = np.random.default_rng(1)

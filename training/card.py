@@ -49,8 +49,9 @@ picture and its mirror image; the robot does without. Figures of different rows 
 
 In brackets are intervals of 95 %: of accuracy and mean recall by a bootstrap over the pictures \
 (percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: calibration error \
-in 15 bins. NLL: negative log-likelihood of the label, in nats. Brier: squared error of the eight \
-probabilities. KL: divergence of the answer from the distribution of the votes, in nats.
+in 15 bins; to the votes: an answer is as right as the share of people who gave it. NLL: negative \
+log-likelihood of the label, in nats. Brier: squared error of the eight probabilities. KL: \
+divergence of the answer from the distribution of the votes, in nats.
 """
 
 _RECIPE = """\

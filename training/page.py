@@ -23,8 +23,9 @@ td:first-child,th:first-child{text-align:left}img{max-width:100%}
 """
 _NOTES = f"""
 <p>Intervals hold 95 %: of accuracy and mean recall by a bootstrap of {RESAMPLES} resamples, of a
-recall by Wilson's formula. NLL is of the label, KL of the network's answer from the votes, both in
-nats. "-flip": mean of the picture and its mirror image.</p>
+recall by Wilson's formula. ECE to the votes: an answer is as right as the share of people who gave
+it. NLL is of the label, KL of the network's answer from the votes, both in nats. "-flip": mean of
+the picture and its mirror image.</p>
 """
 
 

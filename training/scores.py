@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from fer_ros.evaluation.metrics import (
     FIGURES,
     accuracy,
+    bin_confidences,
+    calibration_error,
     count_bins,
     count_confusion,
     mean_recall,
@@ -37,8 +39,10 @@ def scores(
 ) -> dict[str, Any]:
     """The figures of probabilities (N, 8) against labels (N,), places in EMOTIONS.
 
-    ``votes`` (N, 8): the distribution over the emotions that people saw; with it there is
-    ``kl_to_votes``. ``nll`` and that divergence are in nats, ``brier`` is in 0..2. Rows of the
+    ``votes`` (N, 8): the distribution over the emotions that people saw; with it there are
+    ``ece_to_votes``, where an answer is as right as the share of people who gave it (FER-C,
+    arXiv 2312.11542),
+    and ``kl_to_votes``. ``nll`` and that divergence are in nats, ``brier`` is in 0..2. Rows of the
     confusion are labels; ``bins`` as in ``fer_ros.evaluation.metrics``. What there is no picture
     for is None. ValueError when there is no picture at all.
     """
@@ -92,6 +96,9 @@ def _of_probabilities(
         "brier": _rounded((off**2).sum(axis=1).mean()),
     }
     if votes is not None:
+        agreed = votes[np.arange(len(votes)), probabilities.argmax(axis=1)]
+        error = calibration_error(bin_confidences(agreed, probabilities))
+        found["ece_to_votes"] = _rounded(error)
         divergence = votes * (np.log(votes.clip(_LEAST)) + surprise)
         found["kl_to_votes"] = _rounded(divergence.sum(axis=1).mean())
     return found
@@ -108,6 +115,7 @@ SCORE_HEAD = (
     "mean recall (95 %)",
     "macro F1",
     "ECE",
+    "ECE to the votes",
     "NLL",
     "Brier",
     "KL to the votes",
@@ -121,7 +129,7 @@ RECALL_HEAD = ("emotion", "pictures", "recall (95 %)", "most often taken for")
 def score_cells(found: dict[str, Any]) -> list[str]:
     """The figures of ``scores`` as a row of a table."""
     ranges = (_range(found[key], found[f"{key}_interval"]) for key in ("accuracy", "mean_recall"))
-    numbers = (found.get(key) for key in ("ece", "nll", "brier", "kl_to_votes"))
+    numbers = (found.get(key) for key in ("ece", "ece_to_votes", "nll", "brier", "kl_to_votes"))
     return [
         str(found["pictures"]),
         *ranges,

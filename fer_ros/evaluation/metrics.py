@@ -33,10 +33,17 @@ def count_confusion(
 
 def count_bins(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Floats:
     """The table (15, 3) of labels (N,) and probabilities (N, 8); the most probable one counts."""
+    return bin_confidences(probabilities.argmax(axis=1) == labels, probabilities)
+
+
+def bin_confidences(right: NDArray, probabilities: NDArray[np.floating]) -> Floats:
+    """The table (15, 3) of probabilities (N, 8) whose most probable emotion is ``right`` (N,).
+
+    ``right`` is yes or no, or the share of people who say so.
+    """
     confidences = probabilities.max(axis=1, initial=0).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
     number = (confidences * BINS).astype(int).clip(0, BINS - 1)
-    columns = (np.ones(len(labels)), right, confidences)
+    columns = (np.ones(len(right)), right, confidences)
     return np.stack([np.bincount(number, column, BINS) for column in columns], axis=1)
 
 
