@@ -230,7 +230,7 @@ def test_workers_without_the_package_are_one_line(said, tmp_path):
     with (
         scheduler() as (_, address),
         dask("worker", address, "--nthreads", "1", "--no-nanny", python=("-c", bare)),
-        pytest.raises(ClusterError, match="worker tcp:.*: fer_ros or rosbags is not") as caught,
+        pytest.raises(ClusterError, match=r"worker tcp:.*: fer_ros or rosbags is not") as caught,
     ):
         evaluate_all(tasks(said), tmp_path, cluster=address)
     assert "\n" not in str(caught.value)
