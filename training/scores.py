@@ -41,10 +41,9 @@ def scores(
 
     ``votes`` (N, 8): the distribution over the emotions that people saw; with it there are
     ``ece_to_votes``, where an answer is as right as the share of people who gave it (FER-C,
-    arXiv 2312.11542),
-    and ``kl_to_votes``. ``nll`` and that divergence are in nats, ``brier`` is in 0..2. Rows of the
-    confusion are labels; ``bins`` as in ``fer_ros.evaluation.metrics``. What there is no picture
-    for is None. ValueError when there is no picture at all.
+    arXiv 2312.11542), and ``kl_to_votes``. ``nll`` and that divergence are in nats, ``brier`` is
+    in 0..2. Rows of the confusion are labels; ``bins`` as in ``fer_ros.evaluation.metrics``. What
+    there is no picture for is None. ValueError when there is no picture at all.
     """
     if len(labels) == 0:
         raise ValueError("expected labelled faces to score, found none")
