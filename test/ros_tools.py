@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 from conftest import FakeClassifier
 
 from fer_ros.ros.local import free_domain, transport
@@ -148,6 +149,19 @@ def graph() -> Iterator[Graph]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture
+def graph_of_a_test() -> Iterator[Graph]:
+    """A graph of its own for each test of a module that calls this ``ros``."""
+    with graph() as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def diagnostics_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits a second for a report in a module that has this."""
+    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
 
 
 class Listener:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from rclpy.node import Node
-from ros_tools import Listener, graph
+from ros_tools import Listener, graph_of_a_test
 from sensor_msgs.msg import CompressedImage, Image
 
 from fer_ros.media import MediaError
@@ -114,10 +114,7 @@ def test_settings_that_mean_nothing(settings, words):
         CameraConfig(**settings)
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 def camera(ros, log: Path, **parameters):

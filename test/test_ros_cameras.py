@@ -15,7 +15,8 @@ from ros_tools import (
     Eye,
     Listener,
     NodeClassifier,
-    graph,
+    diagnostics_often,
+    graph_of_a_test,
     header_at,
     image_at,
     quick_pipeline,
@@ -32,15 +33,8 @@ CAMERAS = ["front", "rear"]
 OWN = {"emotions": Detection2DArray, "emotions/labels": LabelInfo, "debug_image": Image}
 
 
-@pytest.fixture(autouse=True)
-def reports_often(monkeypatch):
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
-
-
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+reports_often = diagnostics_often
+ros = graph_of_a_test
 
 
 class Peer:
@@ -60,15 +54,29 @@ class Peer:
             ros.until(camera.get_subscription_count, f"the node subscribes to {name}", limit_s)
             ros.until(lambda topic=emotions: self.node.count_publishers(topic), emotions)
 
+    def meet(self, message):
+        """Shows this until it is answered: a process may find a camera before this listener."""
+
+        def are_heard():
+            for camera in self.cameras.values():
+                camera.publish(message)
+            return all(self.emotions.values()) and self.tracked
+
+        self.ros.until(are_heard, "the first answers")
+
     def show(self, camera, message):
         """The emotions of an image, and who is there then."""
-        before = len(self.emotions[camera]), len(self.tracked)
+
+        def answers():
+            heard = (self.emotions[camera], self.tracked)
+            return [
+                [each for each in messages if each.header == message.header] for messages in heard
+            ]
+
         self.cameras[camera].publish(message)
-        self.ros.until(
-            lambda: len(self.emotions[camera]) > before[0] and len(self.tracked) > before[1],
-            f"answers to an image of {camera}",
-        )
-        return self.emotions[camera][-1], [*self.tracked[-1].ids]
+        self.ros.until(lambda: all(answers()), f"answers to an image of {camera}")
+        emotions, tracked = answers()
+        return emotions[-1], [*tracked[-1].ids]
 
     def report(self, **wanted):
         """Statuses by the names of the cameras, of a report with these levels, if there is one."""
@@ -216,11 +224,12 @@ def test_two_cameras_and_the_node_as_a_process(ros, tmp_path, astronaut):
     arguments = [word for each in given for word in ("-p", each)]
     node = ros.process("fer_ros.ros.node", log, "--ros-args", *arguments)
     peer = Peer(ros, CompressedImage, "{}/image/compressed", START_S)
+    peer.meet(to_compressed(DARK, header_at(0.5)))
     ids = {}
     for number in range(3):  # the second one confirms the face
         for name in CAMERAS:
             picture = astronaut if name == "front" else np.ascontiguousarray(astronaut[:, ::-1])
-            message = to_compressed(picture, header_at(1.0 + number / 10))
+            message = to_compressed(picture, header_at(1.0 + number / 10, name))
             emotions, present = peer.show(name, message)
             assert emotions.header == message.header
             ids[name] = [face.id for face in emotions.detections]

@@ -12,7 +12,15 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from hri_msgs.msg import Expression, IdsList
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_tools import LIMIT_S, Listener, NodeClassifier, graph, header_at, image_at
+from ros_tools import (
+    LIMIT_S,
+    Listener,
+    NodeClassifier,
+    diagnostics_often,
+    graph_of_a_test,
+    header_at,
+    image_at,
+)
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
@@ -23,15 +31,8 @@ from fer_ros.ros.node import EmotionNode
 PICTURE = np.full((128, 128, 3), 90, np.uint8)
 
 
-@pytest.fixture(autouse=True)
-def reports_often(monkeypatch):
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
-
-
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+reports_often = diagnostics_often
+ros = graph_of_a_test
 
 
 class Detector:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from rclpy.node import Node
-from ros_tools import BRIGHT, Listener, graph, image_at, quick_pipeline
+from ros_tools import BRIGHT, Listener, graph_of_a_test, image_at, quick_pipeline
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray
@@ -14,10 +14,7 @@ from fer_ros.ros.node import EmotionNode
 MATRIX = (150.0, 0, 80, 0, 150, 60, 0, 0, 1)
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Rig:

@@ -15,7 +15,7 @@ from ros_tools import (
     Listener,
     NodeClassifier,
     fake_pipeline,
-    graph,
+    graph_of_a_test,
     header_at,
     image_at,
     quick_pipeline,
@@ -33,11 +33,7 @@ from fer_ros.ros.humans import (
 from fer_ros.ros.node import EmotionNode
 from fer_ros.types import FaceBoxes
 
-
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Rig:

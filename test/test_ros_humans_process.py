@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hri_msgs.msg import IdsList
 from rclpy.node import Node
-from ros_tools import Listener, graph, image_at
+from ros_tools import Listener, graph_of_a_test, image_at
 from sensor_msgs.msg import Image
 from test_ros_humans import crowd
 from vision_msgs.msg import Detection2DArray
@@ -33,10 +32,7 @@ sys.exit(node.main())
 """
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Rig:
@@ -58,8 +54,12 @@ class Rig:
         self.tracked = self.listener.listen(IdsList, "/humans/faces/tracked", 100)
         self.emotions = self.listener.listen(Detection2DArray, "emotion_node/emotions", 100)
         ros.until(self.camera.get_subscription_count, "the node subscribes", START_S)
-        for topic in ("emotion_node/emotions", "/humans/faces/tracked"):
-            ros.until(lambda topic=topic: self.peer.count_publishers(topic), topic)
+
+        def is_heard():  # the node may find the camera before it finds the listener
+            self.camera.publish(image_at(0.5, NOBODY))
+            return self.emotions and self.tracked
+
+        ros.until(is_heard, "the first answers")
 
     def show(self, stamp_s, picture):
         """Who is seen in an image, and who is there."""

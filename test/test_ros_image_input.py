@@ -3,7 +3,7 @@
 import pytest
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
-from ros_tools import BRIGHT, graph, image_at
+from ros_tools import BRIGHT, graph_of_a_test, image_at
 from sensor_msgs.msg import CompressedImage, Image
 
 from fer_ros.ros.image_input import ImageInput
@@ -18,10 +18,7 @@ MISSED = (
 )
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 # settings, publishers as (type, topic, QoS), the reason

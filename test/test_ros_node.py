@@ -11,7 +11,15 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from ros_tools import BRIGHT, Listener, fake_pipeline, graph, image_at, quick_pipeline
+from ros_tools import (
+    BRIGHT,
+    Listener,
+    diagnostics_often,
+    fake_pipeline,
+    graph_of_a_test,
+    image_at,
+    quick_pipeline,
+)
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 from vision_msgs.msg import Detection2DArray
@@ -24,15 +32,8 @@ from fer_ros.weights import ModelCard, write_card
 SUCCESS, ERROR = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.ERROR
 
 
-@pytest.fixture(autouse=True)
-def reports_often(monkeypatch):
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
-
-
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+reports_often = diagnostics_often
+ros = graph_of_a_test
 
 
 class Peer:

@@ -5,7 +5,7 @@ import json
 import pytest
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_tools import BRIGHT, DARK, Listener, graph, image_at, quick_pipeline
+from ros_tools import BRIGHT, DARK, Listener, graph_of_a_test, image_at, quick_pipeline
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
@@ -17,10 +17,7 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 DEBUG = "emotion_node/debug_image"
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Rig:

@@ -13,8 +13,9 @@ from ros_tools import (
     DARK,
     LIMIT_S,
     Listener,
+    diagnostics_often,
     fake_pipeline,
-    graph,
+    graph_of_a_test,
     header_at,
     image_at,
     quick_pipeline,
@@ -29,9 +30,7 @@ from fer_ros.ros.node import EmotionNode
 STAGES = ["convert", "detect", "track", "align", "classify", "smooth", "publish", "draw", "total"]
 
 
-@pytest.fixture(autouse=True)
-def reports_often(monkeypatch):
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
+reports_often = diagnostics_often
 
 
 class Rig:
@@ -78,10 +77,7 @@ class Rig:
         )
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 @pytest.fixture

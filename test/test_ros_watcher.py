@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
-from ros_tools import BRIGHT, graph, header_at, image_at
+from ros_tools import BRIGHT, graph_of_a_test, header_at, image_at
 from sensor_msgs.msg import Image
 from vision_msgs.msg import (
     Detection2D,
@@ -68,10 +68,7 @@ def test_images_of_any_shape_are_shown_whole(size, filled):
     assert np.count_nonzero(album.sheet()[..., 0] > 128) == filled
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 def detection(name: str, *emotions: tuple[str, float]) -> Detection2D:
