@@ -71,7 +71,16 @@ def test_it_is_printed_as_a_table_and_as_json(quick, capsys):
     assert told["model"] == "two_stream_small"
     assert [each["faces"] for each in told["frames_ms_p50_p95"]] == [0, 2]
     assert "Fast on cpu: first emotion after 1.2 s, 100 MiB" in table
-    assert told["starts"] == [{"runtime": "Fast on cpu", "seconds": 1.25, "rss_mib": 99.6}]
+    start = {"runtime": "Fast on cpu", "seconds": 1.25, "rss_mib": 99.6, "gpu_mib": 0.0}
+    assert told["starts"] == [start]
+
+
+def test_memory_of_a_gpu_is_told_where_there_is_one(quick, capsys, monkeypatch):
+    start = bench.Start("PyTorch on cuda", 2.0, 900.0, 250.4)
+    monkeypatch.setattr(bench, "measure_starts", lambda config: [start])
+    assert cli.main(["bench"]) == 0
+    said = capsys.readouterr().out
+    assert "PyTorch on cuda: first emotion after 2.0 s, 900 MiB, 250 MiB of the GPU\n" in said
 
 
 def test_a_model_that_is_not_there_is_one_line(capsys):

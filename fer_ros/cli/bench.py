@@ -41,7 +41,9 @@ pipeline = EmotionPipeline(from_dict(PipelineConfig, json.loads(sys.argv[1])))
 emotions = [face.emotion for face in pipeline(Frame(image_rgb, 0.0)).faces]
 resident = re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 told = {"reason": pipeline.classifier.reason, "fallback": pipeline.classifier.fallback}
-print(json.dumps(told | {"emotions": emotions, "rss_kib": int(resident[1])}))
+torch = sys.modules.get("torch")
+on_gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_initialized() else 0
+print(json.dumps(told | {"emotions": emotions, "rss_kib": int(resident[1]), "gpu": on_gpu}))
 """
 
 
@@ -57,11 +59,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Start:
-    """From starting Python to the first emotion, and the memory that the process holds then."""
+    """From starting Python to the first emotion, and the memory that the process holds then.
+
+    ``gpu_mib`` is the most that PyTorch took of a GPU, 0 without one.
+    """
 
     runtime: str
     seconds: float
     rss_mib: float
+    gpu_mib: float = 0.0
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -96,8 +102,10 @@ def _bench(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{card.name}, {reason}, threads: {config.classifier.threads or 'all'}")
     for start in starts:
+        on_gpu = f", {start.gpu_mib:.0f} MiB of the GPU" if start.gpu_mib else ""
         print(
-            f"{start.runtime}: first emotion after {start.seconds:.1f} s, {start.rss_mib:.0f} MiB"
+            f"{start.runtime}: first emotion after {start.seconds:.1f} s, "
+            f"{start.rss_mib:.0f} MiB{on_gpu}"
         )
     print("\nmilliseconds, median / 95th percentile")
     for row in frame_rows(costs):
@@ -161,7 +169,8 @@ def _start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Start | None
     told = json.loads(ran.stdout)
     if told["fallback"]:
         return None
-    return Start(told["reason"].partition(":")[0], seconds, told["rss_kib"] / 1024)
+    runtime = told["reason"].partition(":")[0]
+    return Start(runtime, seconds, told["rss_kib"] / 1024, told["gpu"] / 2**20)
 
 
 def _at_once(config: PipelineConfig) -> PipelineConfig:
