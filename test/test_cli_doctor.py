@@ -36,6 +36,12 @@ def test_lines_and_exit_code(monkeypatch, capsys, levels, code):
     assert [line.split() for line in lines] == [[each, "eyes", "two;", "blink"] for each in levels]
 
 
+@pytest.mark.parametrize(("has_them", "word"), [(True, "fast"), (False, "slow")])
+def test_whether_int8_pays_is_told(monkeypatch, has_them, word):
+    monkeypatch.setattr(doctor, "has_int8_products", lambda: has_them)
+    assert f"models in int8 are {word}" in doctor.threads().found
+
+
 @pytest.mark.parametrize(
     ("imports", "works", "said", "is_missing"),
     [

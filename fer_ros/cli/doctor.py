@@ -20,6 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fer_ros.backends.onnx import has_int8_products
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.detect import DetectorError, make_detector
 from fer_ros.media import MediaError
@@ -98,9 +99,11 @@ def python() -> Finding:
 
 
 def threads() -> Finding:
-    """How many cores this process may use."""
+    """How many cores this process may use, and whether models in int8 are faster on them."""
     cores, wanted = len(os.sched_getaffinity(0)), ClassifierConfig.threads
-    return Finding(OK, "threads", f"{cores} cores; classifier.threads is {wanted} by default")
+    int8 = "models in int8 are fast" if has_int8_products() else "models in int8 are slow"
+    found = f"{cores} cores, {int8}; classifier.threads is {wanted} by default"
+    return Finding(OK, "threads", found)
 
 
 def opencv() -> Finding:
