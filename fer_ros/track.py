@@ -2,8 +2,10 @@
 
 Every face that was seen lately has a track. A detection continues the track whose box it overlaps
 most, where that track was last seen or where its motion has taken it by now; a face that moved too
-fast to overlap goes to the nearest track of similar size. Pairs are made best first and each track
-and each detection is used once, so two faces never share an id.
+fast to overlap goes to the nearest track of similar size. A face that was not found in the frame
+before is looked for only where its motion has taken it, and yields to those that were: who comes in
+where another one left is not taken for that one. Pairs are made best first and each track and each
+detection is used once, so two faces never share an id.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ _BACK_S = 1.0  # time ran back further than messages overtake each other: a bag 
 _GAP_S = 2.0  # nobody knows who stands there after a longer pause between frames
 _MOTION_S = 0.1  # time constant of the velocity
 _STAYED = 0.8  # a face that went on is more likely than one that stopped where it was last seen
+_LOST_S = 0.5  # time constant with which a prediction loses its weight
 _REACH = 0.8  # a fast face is looked for this many box sides away
 _SIZE_RATIO = 2.0  # and is at most this many times larger or smaller
 
@@ -38,7 +41,7 @@ class _Track:
         passed_s = stamp_s - self.seen_s
         if passed_s > 0:
             moved = (_centres(box_xyxy[None]) - _centres(self.box_xyxy[None]))[0]
-            weight = 1 - np.exp(-passed_s / _MOTION_S)
+            weight = 1 - np.exp(-passed_s / _MOTION_S) if self.hits > 1 else 1.0
             self.velocity_px_s += weight * (moved / passed_s - self.velocity_px_s)
             self.seen_s = stamp_s
         self.box_xyxy = box_xyxy
@@ -51,13 +54,13 @@ class Tracker:
     def __init__(self, config: TrackerConfig) -> None:
         self.config = config
         self._tracks: list[_Track] = []
-        self._stamp_s = -np.inf
+        self._stamp_s = self._before_s = -np.inf
         self._named = 0
 
     def reset(self) -> None:
         """Forgets every face. Ids go on counting: none is used twice."""
         self._tracks = []
-        self._stamp_s = -np.inf
+        self._stamp_s = self._before_s = -np.inf
 
     def update(self, boxes: FaceBoxes, stamp_s: float) -> list[TrackedFace]:
         """The confirmed faces of this frame, best score first.
@@ -69,7 +72,7 @@ class Tracker:
         if not -_BACK_S <= stamp_s - self._stamp_s <= gap_s:
             self.reset()
         self._forget(stamp_s)
-        self._stamp_s = stamp_s
+        self._before_s, self._stamp_s = self._stamp_s, stamp_s
         seen = self._continue(boxes, stamp_s)
         tracked = [
             TrackedFace(self._name(track), boxes.boxes_xyxy[i], boxes.points_xy[i], float(score))
@@ -97,12 +100,17 @@ class Tracker:
 
     def _affinity(self, boxes_xyxy: NDArray[np.float32], stamp_s: float) -> NDArray[np.float64]:
         """How well each track (rows) fits each box (columns): above 1 overlap, 0..1 near, 0 no."""
-        last = np.array([track.box_xyxy for track in self._tracks]).reshape(-1, 4)
+        unseen_s = np.array([max(0.0, stamp_s - track.seen_s) for track in self._tracks])
+        hidden = np.array([track.seen_s < self._before_s for track in self._tracks], np.bool_)
         now = np.array([track.expected_box(stamp_s) for track in self._tracks]).reshape(-1, 4)
+        last = np.array([track.box_xyxy for track in self._tracks]).reshape(-1, 4)
+        last[hidden] = now[hidden]
         stayed, went = overlaps(last, boxes_xyxy), overlaps(now, boxes_xyxy)
-        overlap = np.maximum(_STAYED * stayed, went)
+        sure = np.exp(-unseen_s / _LOST_S)[:, None]
+        overlap = sure * np.maximum(_STAYED * stayed, went)
         fits = (np.maximum(stayed, went) >= self.config.min_overlap) & (overlap > 0)
         near = np.maximum(_nearness(last, boxes_xyxy), _nearness(now, boxes_xyxy))
+        near[hidden] = 0
         return np.where(fits, 1 + overlap, near)
 
     def _name(self, track: _Track) -> str:

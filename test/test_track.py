@@ -145,6 +145,24 @@ def test_who_stands_where_a_face_was_seen_is_preferred_to_who_is_near_where_it_w
     assert ids(tracker.update(found, 12 / FPS)) == ["f00001", "f00002"]
 
 
+def test_who_comes_in_where_another_one_left_is_somebody_else():
+    tracker = Tracker(AT_ONCE)
+    for i in range(10):
+        tracker.update(boxes((200 - 20 * i, 200)), i / FPS)
+    assert tracker.update(FaceBoxes.empty(), 10 / FPS) == []
+    assert ids(tracker.update(boxes((30, 200)), 11 / FPS)) == ["f00002"]
+
+
+def test_a_face_that_is_there_goes_before_one_that_is_hidden():
+    """One walks towards the place where the other one, behind it, would be by now."""
+    tracker = Tracker(AT_ONCE)
+    for i in range(10):
+        (first, second) = ids(tracker.update(boxes((20 * i, 200), (440 - 20 * i, 200)), i / FPS))
+    assert ids(tracker.update(boxes((240, 200)), 10 / FPS)) == [second]
+    assert ids(tracker.update(boxes((222, 200)), 11 / FPS)) == [second]
+    assert ids(tracker.update(boxes((200, 200), (240, 200)), 12 / FPS)) == [second, first]
+
+
 @pytest.mark.parametrize("apart_px", [0, 20, 45])
 def test_faces_that_cross_keep_their_ids(apart_px):
     """Side by side or with one in front for some frames (then only one is detected)."""
