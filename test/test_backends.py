@@ -128,7 +128,7 @@ def test_both_runtimes_give_the_same(card):
 
 
 def test_a_graph_that_onnx_runtime_cannot_read(card, monkeypatch):
-    monkeypatch.setattr("fer_ros.backends.onnx.graph_of", lambda card: b"not a graph")
+    monkeypatch.setattr("fer_ros.backends.onnx.graph_of", lambda card, on_cpu: b"not a graph")
     with pytest.raises(BackendError, match="ONNX Runtime: the graph of fresh: "):
         OnnxBackend(card, "cpu", 1)
 

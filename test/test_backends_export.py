@@ -20,10 +20,22 @@ from fer_ros.weights import InputSpec, ModelError, find_model, read_card
 SHIPPED = "two_stream_small"
 
 
-@pytest.fixture(scope="module")
-def shipped():
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "blocked"])
+def shipped(request):
     """The graph of the shipped model."""
-    return export_onnx(read_card(find_model(SHIPPED)))
+    return export_onnx(read_card(find_model(SHIPPED)), request.param)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_blocked_graph_has_no_prelu(blocked):
+    rectifier = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 1), torch.nn.PReLU(16))
+    pictures = torch.randn(2, 3, 4, 4)
+    graph = export.trace(rectifier, pictures, "pictures", ["maps"], blocked)
+    kinds = {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    assert ("PRelu" in kinds) != blocked
+    (maps,) = OnnxSession(graph, threads=1).run(pictures.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(maps, rectifier(pictures).numpy(), rtol=0, atol=1e-6)
 
 
 def crops(astronaut, count) -> np.ndarray:
@@ -78,9 +90,9 @@ def test_a_graph_that_differs_is_refused(monkeypatch):
     """As of an exporter with a bug: here it leaves the temperature out."""
     made = export._predict_graph
 
-    def without_temperature(network):
+    def without_temperature(network, blocked):
         warm = FaceNetwork(network.core, network.spec, temperature=9.0)
-        return made(warm)
+        return made(warm, blocked)
 
     monkeypatch.setattr(export, "_predict_graph", without_temperature)
     with pytest.raises(RuntimeError, match="its probabilities differ from PyTorch's"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_ros.backends import BackendError, graphs
-from fer_ros.backends.graphs import graph_of, path_of, store
+from fer_ros.backends.graphs import graph_of, is_blocked, path_of, store
 from fer_ros.weights import ModelCard, ModelError, sha256_of
 
 
@@ -30,7 +30,7 @@ def exported(monkeypatch) -> list[str]:
     """Names of the models that were exported; a graph is the name and a number."""
     names = []
 
-    def export(card):
+    def export(card, blocked):
         names.append(card.name)
         return f"{card.name} {len(names)}".encode()
 
@@ -38,10 +38,18 @@ def exported(monkeypatch) -> list[str]:
     return names
 
 
+def place(card: ModelCard) -> Path:
+    """Of the graph for the CPU of this machine."""
+    return path_of(card, is_blocked())
+
+
 def test_a_model_is_exported_once(folder, card, exported, caplog):
     assert [graph_of(card) for _ in range(3)] == [b"made 1"] * 3
     assert exported == ["made"]
-    assert sorted(folder.iterdir()) == [path_of(card), Path(f"{path_of(card)}.sha256")]
+    assert sorted(folder.iterdir()) == [
+        place(card),
+        Path(f"{place(card)}.sha256"),
+    ]
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
     assert caplog.records == []
 
@@ -56,7 +64,17 @@ def test_another_card_is_another_graph(folder, card, exported, changes):
 
 
 def test_a_model_that_moved_is_the_same(folder, card):
-    assert path_of(replace(card, folder=Path("elsewhere"))) == path_of(card)
+    assert place(replace(card, folder=Path("elsewhere"))) == path_of(card, is_blocked())
+
+
+@pytest.mark.parametrize(("machine", "files"), [("x86_64", 2), ("AMD64", 2), ("aarch64", 1)])
+def test_other_kinds_of_cpus_and_gpus_have_their_own(
+    folder, card, exported, monkeypatch, machine, files
+):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    graph_of(card, on_cpu=True)
+    graph_of(card, on_cpu=False)
+    assert exported == ["made"] * files
 
 
 def test_another_exporter_is_another_graph(folder, card, exported, monkeypatch):
@@ -69,7 +87,7 @@ def test_another_exporter_is_another_graph(folder, card, exported, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"something else", b"\xff"])
 def test_a_damaged_file_is_made_again(folder, card, exported, caplog, suffix, content):
     graph_of(card)
-    Path(f"{path_of(card)}{suffix}").write_bytes(content)
+    Path(f"{place(card)}{suffix}").write_bytes(content)
     assert [graph_of(card) for _ in range(2)] == [b"made 2"] * 2
     (said,) = caplog.records
     assert (said.levelname, "exported again" in said.getMessage()) == ("WARNING", True)
@@ -78,7 +96,7 @@ def test_a_damaged_file_is_made_again(folder, card, exported, caplog, suffix, co
 @pytest.mark.parametrize("suffix", ["", ".sha256"])
 def test_half_of_it_is_as_good_as_nothing(folder, card, exported, caplog, suffix):
     graph_of(card)
-    Path(f"{path_of(card)}{suffix}").unlink()
+    Path(f"{place(card)}{suffix}").unlink()
     assert [graph_of(card) for _ in range(2)] == [b"made 2"] * 2
     assert caplog.records == []
 
@@ -92,7 +110,7 @@ def test_without_a_cache_it_works_all_the_same(folder, card, exported, caplog):
 
 
 def test_a_write_that_fails_leaves_nothing(folder, card, monkeypatch):
-    store(b"old", path_of(card))
+    store(b"old", place(card))
     before = sorted(folder.iterdir())
 
     def full(self, target):
@@ -100,9 +118,9 @@ def test_a_write_that_fails_leaves_nothing(folder, card, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        store(b"new", path_of(card))
+        store(b"new", place(card))
     assert sorted(folder.iterdir()) == before
-    assert path_of(card).read_bytes() == b"old"
+    assert place(card).read_bytes() == b"old"
 
 
 def test_weights_are_verified_before_the_cache_is_asked(folder, card, exported):
@@ -113,7 +131,7 @@ def test_weights_are_verified_before_the_cache_is_asked(folder, card, exported):
 
 
 def test_a_network_that_cannot_be_exported_is_one_line(folder, card, monkeypatch):
-    def refuse(card):
+    def refuse(card, blocked):
         raise RuntimeError("no operator\nfor this")
 
     monkeypatch.setattr("fer_ros.backends.export.export_onnx", refuse)

@@ -32,7 +32,7 @@ def machine(monkeypatch):
 def starts(monkeypatch, provider):
     """Sets the provider that a session begins with, whatever was asked for."""
     session = SimpleNamespace(metadata={}, provider=provider)
-    monkeypatch.setattr("fer_ros.backends.onnx.graph_of", lambda card: b"")
+    monkeypatch.setattr("fer_ros.backends.onnx.graph_of", lambda card, on_cpu: b"")
     monkeypatch.setattr("fer_ros.backends.onnx.OnnxSession", lambda *arguments: session)
 
 

@@ -187,10 +187,8 @@ def test_an_export_goes_where_the_node_looks(capsys, made, cache, monkeypatch):
     monkeypatch.setattr(graphs, "export", None)
     found = OnnxSession(graphs.graph_of(card), threads=1)
     assert found.metadata["sha256"] == card.sha256
-    assert sorted(cache.iterdir()) == [
-        graphs.path_of(card),
-        graphs.path_of(card).with_suffix(".onnx.sha256"),
-    ]
+    path = graphs.path_of(card, graphs.is_blocked())
+    assert sorted(cache.iterdir()) == [path, path.with_suffix(".onnx.sha256")]
 
 
 def test_an_export_goes_where_it_is_wanted(capsys, made, cache, tmp_path):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from fer_ros.align import align
 from fer_ros.backends.export import export_onnx, trace
-from fer_ros.backends.graphs import graph_of
+from fer_ros.backends.graphs import graph_of, is_blocked
 from fer_ros.backends.pytorch import TorchBackend
 from fer_ros.backends.quantize import MIN_FACES, quantize, save_quantized
 from fer_ros.cli.bench import measure_frames, measure_starts
@@ -133,7 +133,7 @@ def _in_int8(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelCar
     """The model in int8, of which only the speed counts."""
     card = read_card(find_model(model))
     faces = np.resize(crops_rgb, (MIN_FACES, *crops_rgb.shape[1:]))
-    return save_quantized(card, quantize(export_onnx(card), faces), folder / f"{card.name}_int8")
+    return save_quantized(card, quantize(graph_of(card), faces), folder / f"{card.name}_int8")
 
 
 def measure_following(config: ClassifierConfig) -> list[Following]:
@@ -201,12 +201,12 @@ def _contestants(
 
 
 def _in_onnx(card: ModelCard, threads: int) -> Contestant:
-    session = OnnxSession(export_onnx(card), threads)
+    session = OnnxSession(export_onnx(card, is_blocked()), threads)
     side = card.input.size_px
     picture = torch.zeros(1, 3, side, side)
     core = _Bare(load_model(card.folder).core)
     outputs = [f"output{number}" for number in range(len(core(picture)))]
-    bare = OnnxSession(trace(core, picture, "pictures", outputs), threads)
+    bare = OnnxSession(trace(core, picture, "pictures", outputs, is_blocked()), threads)
     return Contestant(
         card.name, "ONNX Runtime", card, session.run, _call(bare.run, picture.numpy())
     )

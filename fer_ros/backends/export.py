@@ -59,8 +59,8 @@ def _split(module: nn.Module) -> nn.Module:
     return module
 
 
-def export_onnx(card: ModelCard) -> bytes:
-    """The serialised graph of a model.
+def export_onnx(card: ModelCard, blocked: bool = False) -> bytes:
+    """The serialised graph of a model; ``blocked``: for CPUs as ``graphs.is_blocked`` says.
 
     Input ``crops_rgb``: uint8 (N, 112, 112, 3), N above 0. Outputs ``points_xy``: float32
     (N, 68, 2) in crop pixels, and ``probabilities``: float32 (N, 8), with the temperature of the
@@ -69,7 +69,7 @@ def export_onnx(card: ModelCard) -> bytes:
     Runtime finds other values than PyTorch.
     """
     network = load_model(card.folder)
-    model = onnx.load_model_from_string(_predict_graph(network))
+    model = onnx.load_model_from_string(_predict_graph(network, blocked))
     said = {
         "name": card.name,
         "labels": json.dumps(card.labels),
@@ -82,15 +82,18 @@ def export_onnx(card: ModelCard) -> bytes:
     return graph
 
 
-def _predict_graph(network: FaceNetwork) -> bytes:
-    return trace(_Predict(network), torch.from_numpy(_noise(2)), INPUT, OUTPUTS)
+def _predict_graph(network: FaceNetwork, blocked: bool) -> bytes:
+    return trace(_Predict(network), torch.from_numpy(_noise(2)), INPUT, OUTPUTS, blocked)
 
 
 @torch.no_grad()
-def trace(module: nn.Module, batch: Tensor, name: str, outputs: Sequence[str]) -> bytes:
+def trace(
+    module: nn.Module, batch: Tensor, name: str, outputs: Sequence[str], blocked: bool = False
+) -> bytes:
     """The serialised graph of a module with one input, for batches of any size above 0.
 
-    Raises RuntimeError when it cannot be exported.
+    ``blocked``: for CPUs as ``graphs.is_blocked`` says. Raises RuntimeError when it cannot be
+    exported.
     """
     axes = {each: {0: "faces"} for each in (name, *outputs)}
     file = io.BytesIO()
@@ -99,7 +102,7 @@ def trace(module: nn.Module, batch: Tensor, name: str, outputs: Sequence[str]) -
         # crop, and that another exporter, one with more dependencies, is to come.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _split(copy.deepcopy(module)).eval(),
+            (_split(copy.deepcopy(module)) if blocked else module).eval(),
             (batch,),
             file,  # type: ignore[arg-type]  # the tracer takes open files as well
             input_names=[name],

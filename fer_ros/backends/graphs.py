@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import platform
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -20,23 +21,34 @@ VERSION = 2
 _log = logging.getLogger(__name__)
 
 
-def path_of(card: ModelCard) -> Path:
+def is_blocked() -> bool:
+    """Whether ONNX Runtime's convolutions work on blocks of channels here, as on x86 CPUs.
+
+    Graphs for that are of other layers than those for GPUs and other CPUs, and compute the same.
+    """
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
+def path_of(card: ModelCard, blocked: bool) -> Path:
     """Where the graph of a model stands once it was exported; whatever its card says is in it."""
     said = {key: value for key, value in asdict(card).items() if key != "folder"}
     digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
-    return cache_folder() / f"{card.sha256[:16]}-{digest[:16]}-v{VERSION}.onnx"
+    kind = "-blocked" if blocked else ""
+    return cache_folder() / f"{card.sha256[:16]}-{digest[:16]}-v{VERSION}{kind}.onnx"
 
 
-def graph_of(card: ModelCard) -> bytes:
+def graph_of(card: ModelCard, on_cpu: bool = True) -> bytes:
     """The graph of a model: its weights, or from the cache; made and kept there when it is not.
 
-    Raises ModelError when the model cannot be used, BackendError when it cannot be exported.
+    ``on_cpu``: it is for the CPU of this machine. Raises ModelError when the model cannot be used,
+    BackendError when it cannot be exported.
     """
     card.verify()
     if is_graph(card):
         return _shipped(card)
-    path = path_of(card)
-    return _kept(path) or _made(card, path)
+    blocked = on_cpu and is_blocked()
+    path = path_of(card, blocked)
+    return _kept(path) or _made(card, blocked, path)
 
 
 def store(graph: bytes, path: Path) -> None:
@@ -71,9 +83,9 @@ def _kept(path: Path) -> bytes | None:
     return None
 
 
-def _made(card: ModelCard, path: Path) -> bytes:
+def _made(card: ModelCard, blocked: bool, path: Path) -> bytes:
     _log.info("model %s: exporting it once, to %s", card.name, path)
-    graph = export(card)
+    graph = export(card, blocked)
     try:
         store(graph, path)
     except OSError as error:
@@ -86,7 +98,7 @@ def _made(card: ModelCard, path: Path) -> bytes:
     return graph
 
 
-def export(card: ModelCard) -> bytes:
+def export(card: ModelCard, blocked: bool = False) -> bytes:
     """The graph of a model, as ``export_onnx`` makes it. Raises ModelError or BackendError."""
     if is_graph(card):
         raise ModelError(f"model {card.name}: {card.weights_path} is a graph already")
@@ -95,7 +107,7 @@ def export(card: ModelCard) -> bytes:
     except ImportError as error:
         raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {error}") from None
     try:
-        return export_onnx(card)
+        return export_onnx(card, blocked)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise BackendError(f"model {card.name} cannot be exported to ONNX: {reason}") from None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fer_ros.backends import BackendError
 from fer_ros.backends.graphs import graph_of
 from fer_ros.backends.providers import CUDA, TENSORRT, choose
-from fer_ros.onnx_session import OnnxSession
+from fer_ros.onnx_session import CPU, OnnxSession
 from fer_ros.weights import ModelCard
 
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -25,7 +25,7 @@ class OnnxBackend:
     def __init__(self, card: ModelCard, device: str = "auto", threads: int = 0) -> None:
         """``threads`` 0: as many as there are cores. Raises ModelError."""
         providers = choose(card, device)
-        graph = graph_of(card)
+        graph = graph_of(card, on_cpu=providers == [CPU])
         try:
             self._session = OnnxSession(graph, threads, providers)
         except RuntimeError as error:

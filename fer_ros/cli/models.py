@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.align import align
-from fer_ros.backends.graphs import export, path_of, store
+from fer_ros.backends.graphs import export, is_blocked, path_of, store
 from fer_ros.backends.onnx import OnnxBackend
 from fer_ros.backends.providers import TENSORRT, engine_folder, gpu_name, tensorrt_version
 from fer_ros.config import ClassifierConfig, DetectorConfig
@@ -97,10 +97,10 @@ def _export(arguments: argparse.Namespace) -> int:
     card = read_card(find_model(arguments.name))
     if arguments.format == "tensorrt":
         return _build_engine(card)
-    graph = export(card)
     if arguments.calibrate:
-        return _export_int8(card, graph, arguments)
-    path = arguments.out or path_of(card)
+        return _export_int8(card, arguments)
+    blocked = is_blocked() and not arguments.out  # what goes elsewhere is for any machine
+    graph, path = export(card, blocked), arguments.out or path_of(card, blocked)
     store(graph, path)
     print(f"{card.name}: {path}, {len(graph) / 2**20:.1f} MiB")
     return 0
@@ -116,11 +116,11 @@ def _build_engine(card: ModelCard) -> int:
     return 0
 
 
-def _export_int8(card: ModelCard, graph: bytes, arguments: argparse.Namespace) -> int:
+def _export_int8(card: ModelCard, arguments: argparse.Namespace) -> int:
     """Kept when nearly all faces of the calibration are answered as before."""
     from fer_ros.backends.quantize import agreement, quantize, save_quantized
 
-    crops_rgb = faces_in(arguments.calibrate)
+    crops_rgb, graph = faces_in(arguments.calibrate), export(card, is_blocked())
     quantized = quantize(graph, crops_rgb)
     same = agreement(graph, quantized, crops_rgb)
     if same < _LEAST_AGREEMENT:
