@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fer_ros.align import warp
 from fer_ros.config import DetectorConfig
+from fer_ros.decode import ConversionError, decode_picture
 from fer_ros.detect import FaceDetector, make_detector
 from fer_ros.types import CROP_SIZE_PX, FaceBoxes
 from training.packs import CANVAS_PX, MARGIN_PX
@@ -113,15 +114,10 @@ def in_crop(
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """RGB picture of encoded bytes; ValueError names the picture that does not decode."""
-    encoded = np.frombuffer(data, np.uint8)
     try:
-        picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if data else None
-    except cv2.error:  # such as a header that promises a picture larger than OpenCV allows
-        picture = None
-    if picture is None:
-        found = f"{len(data)} undecodable bytes" if data else "none, or an empty file"
-        raise ValueError(f"{name}: expected an encoded picture, found {found}")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        return decode_picture(data)
+    except ConversionError as error:
+        raise ValueError(f"{name}: expected an encoded picture: {error}") from None
 
 
 def relative(maps: NDArray[np.float32], sizes_px: NDArray[np.int32]) -> NDArray[np.float32]:
