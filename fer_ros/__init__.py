@@ -10,6 +10,8 @@ from typing import Any
 # Before torch starts: on a busy machine, threads that spin while they wait for each other turn the
 # milliseconds of a frame into seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before OpenCV is loaded: a file of 42 bytes that claims 30,000 x 30,000 pixels would take 6 GB.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
 
 from fer_ros.config import PipelineConfig
 from fer_ros.labels import EMOTIONS

@@ -5,7 +5,6 @@ holds its description and, for numbers, its inclusive range; both are checked on
 for the ROS parameter descriptors.
 """
 
-import os
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from reprlib import repr as short
@@ -13,13 +12,11 @@ from typing import Any, TypeVar
 
 import yaml
 
-# Before OpenCV is loaded: a file of 42 bytes that claims 30,000 x 30,000 pixels would take 6 GB.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
-
 T = TypeVar("T")
 
 # What PyYAML says to dates, numbers and tags that are none, and to brackets without end.
 _NO_YAML = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+_MOST_BYTES = 2**21  # of a YAML document: what it holds can take hundreds of times as much
 
 
 def setting(default: Any, about: str, low: float | None = None, high: float | None = None) -> Any:
@@ -128,11 +125,27 @@ class PipelineConfig(Checked):
 
 
 def parse_yaml(content: bytes) -> Any:
-    """What a YAML document holds. Raises ValueError, one line, when it is none."""
+    """What a YAML document holds.
+
+    Raises ValueError, one line, when it is none, when it is larger than 2 MiB, or when it has an
+    alias: some hundred bytes of aliases of aliases can stand for more than fits into memory. (ROS
+    takes no aliases in parameter files either.)
+    """
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"expected YAML of at most {_MOST_BYTES} bytes, found {len(content)}")
     try:
-        return yaml.safe_load(content)
+        return yaml.load(content, _NoAliases)
     except (yaml.YAMLError, *_NO_YAML) as error:
         raise ValueError(f"not a YAML file: {' '.join(str(error).split())}") from None
+
+
+class _NoAliases(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            about = f"alias *{event.anchor}: write its value out"
+            raise yaml.composer.ComposerError(None, None, about, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:

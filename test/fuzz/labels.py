@@ -64,6 +64,7 @@ def label_csv(content: bytes) -> None:
 @example(BAD_YAML[2])
 @example(BAD_YAML[3])
 @example(BAD_YAML[4])
+@example(BAD_YAML[-1])
 def label_yaml(content: bytes) -> None:
     """Labels with finite times, or the number of the label that is wrong."""
     _read(content, "labels.yaml")

@@ -69,6 +69,7 @@ def _card(**changes: Any) -> bytes:
 @example(_card(input=CARD["input"] | {"std": [float("nan")] * 3}))
 @example(_card(input=CARD["input"] | {"mean": [10**400] * 3}))
 @example(BAD_YAML[2])
+@example(BAD_YAML[-1])
 def model_card(content: bytes) -> None:
     """A card is read, fits this package and names a file of its folder, or is refused."""
     with tempfile.TemporaryDirectory() as folder:

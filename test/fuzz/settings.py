@@ -65,6 +65,7 @@ BAD_YAML = (
     b"0x" + b"f" * 5000,
     b"a: &a [*a]",
     b"a: !!binary \xc3\xa4",
+    b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join(10 * [b"*a%d" % (n - 1)])) for n in range(10)),
 )
 
 
@@ -101,6 +102,7 @@ _SECTIONS = st.sampled_from(["/**", "emotion_node", "x"])
 
 @given(yaml_files(st.builds(_parameters, _STAGES | ANYTHING, _SECTIONS)))
 @example(b"")
+@example(BAD_YAML[-1])
 @example(b"emotion_node:\n  ros__parameters: 3\n")
 @example(b"emotion_node:\n  ros__parameters: {tracker: [], tracker.min_hits: 3}\n")
 @example(b"emotion_node:\n  ros__parameters: {tracker: {min_hits: 2}, tracker.min_hits: 3}\n")
