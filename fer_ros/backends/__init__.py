@@ -52,8 +52,9 @@ def open_backend(card: ModelCard, config: ClassifierConfig) -> Choice:
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", config.device):
         raise ModelError(f"device: expected auto, cpu, cuda or cuda:N, got {config.device!r}")
-    wanted = "onnx" if config.backend == "auto" and is_graph(card) else config.backend
-    candidates, why = _candidates(wanted, config.device)
+    candidates, why = _candidates(config.backend, config.device)
+    if config.backend == "auto" and is_graph(card):
+        candidates, why = [("onnx", config.device)], "its weights are a graph"
     troubles: list[str] = []
     for name, device in candidates:
         try:
