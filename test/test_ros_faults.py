@@ -14,11 +14,17 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from ros_tools import BRIGHT, Listener, graph, image_at, quick_pipeline
+from ros_tools import BRIGHT, Eye, Listener, graph, header_at, image_at, quick_pipeline
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
 
+from fer_ros.cameras import CamerasPipeline
+from fer_ros.model import build_model
+from fer_ros.model.checkpoint import save_model
+from fer_ros.model.network import FaceNetwork
 from fer_ros.ros.node import EmotionNode
+from fer_ros.weights import CARD_FILE, InputSpec
 
 START_S = 120.0  # importing and loading, on a machine that does other things as well
 EXIT_S = 2.0
@@ -142,6 +148,82 @@ def test_the_clock_jumps_by_an_hour(ros, jump_s):
     after = [camera.show(5000.3 + jump_s + k / 10).detections[0].id for k in range(3)]
     assert len({*before}) == len({*after}) == 1
     assert {*before} & {*after} == set()
+
+
+def test_a_simulation_that_starts_again(ros):
+    """`use_sim_time`: the clock and the images go back to zero, and the reports with them."""
+    active_node(ros, use_sim_time=True)
+    reports = listen_to_reports(ros)
+    camera = Camera(ros)
+    clock = camera.node.create_publisher(Clock, "/clock", 10)
+    ros.until(clock.get_subscription_count, "the node follows the clock")
+    faces = []
+    for begin_s in (100.0, 0.0):
+        now = header_at(begin_s).stamp
+        clock.publish(Clock(clock=now))
+        ros.until(lambda now=now: reports and reports[-1].header.stamp == now, "a report of then")
+        answers = [camera.show(begin_s + 0.1 + k / 10) for k in range(3)]
+        faces.append({answer.detections[0].id for answer in answers})
+    assert [len(each) for each in faces] == [1, 1]
+    assert faces[0] != faces[1]
+
+
+def test_a_subscriber_that_never_reads(ros):
+    """Reliable, and with a queue that is full at once: it holds up nobody."""
+    sleeper = Node("sleeper", context=ros.context)  # no executor has it
+    sleeper.create_subscription(Detection2DArray, EMOTIONS, lambda _: None, QoSProfile(depth=1))
+    active_node(ros)
+    camera = Camera(ros)
+    ros.until(lambda: camera.node.count_subscribers(EMOTIONS) == 2, "both subscribe")
+    for number in range(50):
+        camera.show(1.0 + number / 10)
+    sleeper.destroy_node()
+
+
+def remove_weights(folder):
+    (folder / "weights.safetensors").unlink()
+
+
+def damage_weights(folder):
+    path = folder / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def tear_card(folder):
+    path = folder / CARD_FILE
+    path.write_bytes(path.read_bytes()[:20])
+
+
+@pytest.mark.parametrize("spoil", [remove_weights, damage_weights, tear_card])
+def test_a_model_is_spoiled_under_the_node(ros, capfd, tmp_path, spoil):
+    """It goes on with what it has; configure says in one line what is wrong until it is mended."""
+    folder = tmp_path / "mine"
+    save_model(FaceNetwork(build_model("vgg13"), InputSpec(size_px=64)), folder, "vgg13")
+    model = {"classifier__model": str(folder), "classifier__backend": "torch"}
+    node = ros.node(EmotionNode, with_network, tracker__min_hits=1, **model)
+    node.start()
+    camera = Camera(ros)
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    spoil(folder)
+    camera.show(1.0)
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    for _ in range(2):
+        capfd.readouterr()
+        assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+        (error,) = [line for line in capfd.readouterr().err.splitlines() if "[ERROR]" in line]
+        assert f"cannot be configured: {folder}/" in error
+    for path, content in kept.items():
+        path.write_bytes(content)
+    node.start()
+    ros.until(camera.publisher.get_subscription_count, "the node subscribes")
+    camera.show(2.0)
+
+
+def with_network(cameras, config):
+    return CamerasPipeline(cameras, config, Eye(lambda _: None))
 
 
 def test_a_device_that_is_full_for_a_while(ros, capfd):

@@ -1,0 +1,99 @@
+"""Two hundred random transitions while images flow, asked for over DDS as a manager does."""
+
+import numpy as np
+import pytest
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.node import Node
+from ros_tools import BRIGHT, graph, image_at, quick_pipeline
+from sensor_msgs.msg import Image
+
+from fer_ros.ros.node import EmotionNode
+
+COUNT = 200
+IMAGES_PER_S = 50
+NEXT = {
+    ("unconfigured", "configure"): "inactive",
+    ("inactive", "activate"): "active",
+    ("inactive", "cleanup"): "unconfigured",
+    ("active", "deactivate"): "inactive",
+}
+IDS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+}
+FAULTS = {None: 0.7, ValueError: 0.15, KeyError: 0.15}  # of configure, and how often
+
+
+@pytest.fixture
+def ros():
+    with graph() as opened:
+        yield opened
+
+
+class Manager:
+    """Changes states while a camera goes on, and counts what the node handles."""
+
+    def __init__(self, ros):
+        self.ros, self.node = ros, ros.node(Node, "manager")
+        self.handled = 0
+        self.faults = []  # of the next configurations
+        ros.node(EmotionNode, self._make, autostart=False)
+        self._image = image_at(1.0, BRIGHT)
+        self._camera = self.node.create_publisher(Image, "image", 1)
+        self.node.create_timer(1 / IMAGES_PER_S, self._show)
+
+    def _show(self):
+        self._camera.publish(self._image)
+
+    def _make(self, cameras, config):
+        fault = self.faults.pop()
+        if fault:
+            raise fault("made up")
+        return quick_pipeline(self._count)(cameras, config)
+
+    def _count(self, image_rgb):
+        self.handled += 1
+
+    def change(self, transition):
+        request = ChangeState.Request(transition=Transition(id=IDS[transition]))
+        return self._ask(ChangeState, "change_state", request).success
+
+    def state(self):
+        return self._ask(GetState, "get_state", GetState.Request()).current_state.label
+
+    def _ask(self, kind, name, request):
+        client = self.node.create_client(kind, f"emotion_node/{name}")
+        self.ros.until(client.service_is_ready, f"the service {name}")
+        answer = client.call_async(request)
+        self.ros.until(answer.done, f"an answer of {name}")
+        self.node.destroy_client(client)
+        return answer.result()
+
+
+def test_two_hundred_random_transitions(ros, capfd):
+    manager, random = Manager(ros), np.random.default_rng(0)
+    state, rests_at, impossible, raised = "unconfigured", 0, 0, []
+    for _ in range(COUNT):
+        asked = str(random.choice([*IDS]))
+        assert manager.handled == rests_at or state == "active"  # since the last transition
+        fault = None
+        if (state, asked) == ("unconfigured", "configure"):
+            fault = random.choice([*FAULTS], p=[*FAULTS.values()])
+            manager.faults = [fault]
+            raised.append(fault)
+        possible = (state, asked) in NEXT
+        impossible += not possible
+        assert manager.change(asked) == (possible and not fault)
+        state = NEXT[state, asked] if possible and not fault else state
+        assert manager.state() == state
+        rests_at = manager.handled
+        if state == "active":
+            ros.until(lambda before=rests_at: manager.handled > before, "an image is handled")
+    said = capfd.readouterr().err
+    assert raised.count(ValueError) == said.count("cannot be configured: made up") > 0
+    assert raised.count(KeyError) == said.count("KeyError: 'made up'") > 0
+    assert said.count("Traceback") == raised.count(KeyError)
+    assert said.count("Unable to start transition") == impossible
