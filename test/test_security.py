@@ -2,10 +2,12 @@
 
 import hashlib
 import re
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import yaml
 from tree import ROOT, project_files
 
 from fer_ros.config import DetectorConfig
@@ -25,7 +27,7 @@ def test_named_files_exist():
     assert names <= ours
 
 
-@pytest.mark.parametrize("name", ["log_path", "detector.model_path"])
+@pytest.mark.parametrize("name", ["log_path", "privacy", "detector.model_path"])
 def test_named_parameters_exist(name):
     assert name in SPANS
     settings = DetectorConfig if "." in name else NodeConfig
@@ -36,6 +38,29 @@ def test_nobody_on_the_network_can_make_a_robot_take_notes():
     (log_path,) = [item for item in fields(NodeConfig) if item.name == "log_path"]
     assert log_path.metadata["read_only"]
     assert log_path.default == ""
+
+
+def test_no_picture_leaves_the_node_unless_it_is_started_so():
+    (privacy,) = [item for item in fields(NodeConfig) if item.name == "privacy"]
+    assert privacy.metadata["only_on"]
+    assert privacy.default is True
+
+
+def test_every_pin_is_looked_up_for_known_holes():
+    """The look-up itself needs the network, and is a job of the workflow."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    *_, install, audit = [step["run"] for step in jobs["audit"]["steps"] if "run" in step]
+    assert re.fullmatch(r"pip install pip-audit==[\d.]+", install)
+    lists = subprocess.run(
+        ["bash", "-c", audit.replace("pip-audit", "echo", 1)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert lists[:2] == ["--no-deps", "--disable-pip"]
+    named = {each for each in lists if each.endswith(".txt")}
+    assert named == {f"requirements/{path.name}" for path in (ROOT / "requirements").glob("*.txt")}
 
 
 def test_shipped_models_are_safetensors_with_their_digest():
