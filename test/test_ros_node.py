@@ -92,7 +92,7 @@ def test_it_starts_by_itself(ros, capfd):
     peer.show(1.0)
     assert peer.state() == "active"
     said = capfd.readouterr().err
-    assert "configured: model fake, fake on cpu: made up" in said
+    assert "loaded: model fake, fake on cpu: made up" in said
     assert "active, waiting for images on /image" in said
 
 

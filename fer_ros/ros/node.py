@@ -28,14 +28,17 @@ from fer_ros.ros.process import one_line, ros, spin
 from fer_ros.ros.session import Session
 
 _REPORT_S = 1.0
+_OF_NO_USE = (ValueError, OSError, ImportError, RuntimeError)  # models, files, packages, devices
 
 
 class EmotionNode(LifecycleNode):
     """Reads the faces of one camera or several, or those that another node finds.
 
-    Unconfigured, it takes parameters; inactive, it has its models loaded; active, it is subscribed
-    and works on the newest images. ``make_pipeline`` and ``make_crop_pipeline`` make the pipeline
-    of its cameras and settings; the other arguments are those of rclpy's nodes.
+    Unconfigured, it takes parameters; active, it is subscribed and works on the newest images.
+    Configured, it has its models loaded; deactivated again, it keeps those on a CPU, where nothing
+    is scarce but the time to load them, and lets those on another device go until it is activated.
+    ``make_pipeline`` and ``make_crop_pipeline`` make the pipeline of its cameras and settings; the
+    other arguments are those of rclpy's nodes.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class EmotionNode(LifecycleNode):
         self._settings = Parameters(self, NodeConfig, PipelineConfig, on_change=self._apply)
         self._config = NodeConfig()
         self._pipeline: CamerasPipeline | CropPipeline | None = None
+        self._is_on_cpu = True
         self._outputs: Outputs | None = None
         self._identities: dict[str, Identities] = {}
         self._session: Session | None = None
@@ -78,32 +82,34 @@ class EmotionNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Reads the parameters, loads the models; FAILURE and one line when one is of no use."""
         with _Aloud("configure", self.get_logger()):
-            try:
-                self._configure()
-            except (ValueError, OSError, ImportError, RuntimeError) as error:
+            if not self._manages("configured", self._configure):
                 self._free()
-                self._trouble = one_line(error)
-                self.get_logger().error(f"cannot be configured: {self._trouble}")
                 return TransitionCallbackReturn.FAILURE
             return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes."""
+        """Subscribes, with the models loaded again; FAILURE and one line when they cannot be."""
         with _Aloud("activate", self.get_logger()):
+            if not self._pipeline and not self._manages("activated", self._load):
+                self._unload()
+                return TransitionCallbackReturn.FAILURE
             enabled = super().on_activate(state)
             self._session = self._make_session()
             return enabled
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and lets the frame in hand be done."""
+        """Unsubscribes, lets the frame in hand be done, then the models go, unless on a CPU."""
         with _Aloud("deactivate", self.get_logger()):
             self._rest()
+            if not self._is_on_cpu:
+                self._unload()
             return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lets the models go; parameters can be set again."""
         with _Aloud("cleanup", self.get_logger()):
             self._free()
+            self._trouble = ""
             return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -135,32 +141,47 @@ class EmotionNode(LifecycleNode):
         steps = [self.trigger_deactivate]
         if request.data:
             steps = [self.trigger_activate]
-            if not self._pipeline:
+            if not self._outputs:
                 steps = [self.trigger_configure, self.trigger_activate]
         is_so = request.data == bool(self._session)
         response.success = is_so or all(_succeeds(step) for step in steps)
         response.message = self._report_of_rest().message if not self._session else "active"
         return response
 
+    def _manages(self, what: str, step: Callable[[], None]) -> bool:
+        """Whether nothing stands against it; else that is told, and it can be tried again."""
+        try:
+            step()
+        except _OF_NO_USE as error:
+            self._trouble = one_line(error)
+            self.get_logger().error(f"cannot be {what}: {self._trouble}")
+            return False
+        return True
+
     def _configure(self) -> None:
         self._config = self._settings.read(NodeConfig)
         _demand("hri_msgs", "source ros4hri", self._config.source == "ros4hri")
         _demand("tf2_msgs", "publish_tf", self._config.publish_tf)
-        settings = self._settings.read(PipelineConfig)
         self._outputs = Outputs(self, self._config)
         if self._config.source == "camera":
             self._identities = {
                 camera: Identities(id_prefix(camera, self._config), self._config.deterministic_ids)
                 for camera in self._config.cameras
             }
+        self._load()
+        self._settings.locked = True
+
+    def _load(self) -> None:
+        settings = self._settings.read(PipelineConfig)
+        if self._config.source == "camera":
             self._pipeline = self._make_pipeline(self._config.cameras, settings)
         else:
             self._pipeline = self._make_crop_pipeline(settings)
-        self._pipeline.classifier.warm_up()
-        self._settings.locked = True
-        self._trouble = ""
         classifier = self._pipeline.classifier
-        self.get_logger().info(f"configured: model {classifier.card.name}, {classifier.reason}")
+        self._is_on_cpu = classifier.device == "cpu"  # before it works: a full GPU gives way to it
+        classifier.warm_up()
+        self._trouble = ""
+        self.get_logger().info(f"loaded: model {classifier.card.name}, {classifier.reason}")
 
     def _make_session(self) -> Session:
         assert self._pipeline and self._outputs, "it is configured"
@@ -191,9 +212,14 @@ class EmotionNode(LifecycleNode):
     def _free(self) -> None:
         if self._outputs:
             self._outputs.close()
-        self._outputs = self._pipeline = None
+        self._outputs = None
         self._identities = {}
         self._settings.locked = False
+        self._unload()
+
+    def _unload(self) -> None:
+        """Gives the memory of the models back, also that of a GPU, but for CUDA's own."""
+        self._pipeline = None
         gc.collect()
         torch = sys.modules.get("torch")
         if torch and torch.cuda.is_initialized():
@@ -225,7 +251,7 @@ class EmotionNode(LifecycleNode):
         if self._trouble:
             return DiagnosticStatus(level=DiagnosticStatus.ERROR, message=self._trouble)
         state = "shut down" if self._is_over else "unconfigured"
-        message = "inactive" if self._pipeline else state
+        message = "inactive" if self._outputs else state
         return DiagnosticStatus(level=DiagnosticStatus.OK, message=message)
 
 
