@@ -14,7 +14,16 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from ros_tools import BRIGHT, Eye, Listener, graph, header_at, image_at, quick_pipeline
+from ros_tools import (
+    BRIGHT,
+    Eye,
+    Listener,
+    diagnostics_often,
+    graph_of_a_test,
+    header_at,
+    image_at,
+    quick_pipeline,
+)
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
@@ -32,15 +41,8 @@ HOUR_S = 3600.0
 EMOTIONS = "emotion_node/emotions"
 
 
-@pytest.fixture(autouse=True)
-def reports_often(monkeypatch):
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
-
-
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+reports_often = diagnostics_often
+ros = graph_of_a_test
 
 
 class Camera:

@@ -7,7 +7,7 @@ import pytest
 from hri_msgs.msg import Expression
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from ros_tools import LIMIT_S, Listener, graph, image_at
+from ros_tools import LIMIT_S, Listener, graph_of_a_test, image_at
 from scripted import FPS, SECONDS, Eyes, Reader, picture, seen, street
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray
@@ -26,10 +26,7 @@ FRAMES = round(SECONDS * FPS) // EVERY * EVERY
 IDS = [f"f{number:05d}" for number in range(1, 21)]
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Standing(Reader):

@@ -1,11 +1,10 @@
 """Two hundred random transitions while images flow, asked for over DDS as a manager does."""
 
 import numpy as np
-import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.node import Node
-from ros_tools import BRIGHT, graph, image_at, quick_pipeline
+from ros_tools import BRIGHT, graph_of_a_test, image_at, quick_pipeline
 from sensor_msgs.msg import Image
 
 from fer_ros.ros.node import EmotionNode
@@ -27,10 +26,7 @@ IDS = {
 FAULTS = {None: 0.7, ValueError: 0.15, KeyError: 0.15}  # of configure, and how often
 
 
-@pytest.fixture
-def ros():
-    with graph() as opened:
-        yield opened
+ros = graph_of_a_test
 
 
 class Manager:
