@@ -302,7 +302,7 @@ def draw_samples(samples: list[Sample], path: Path) -> None:
             axis.plot(minutes, [getattr(each, name) for each in samples], label=name)
         axis.set(ylabel=unit)
         axis.set_ylim(bottom=0)
-        axis.legend(loc="lower right")
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes[-1].set(xlabel="minutes")
     figure.savefig(path, dpi=100)
 

@@ -65,7 +65,11 @@ BAD_YAML = (
     b"0x" + b"f" * 5000,
     b"a: &a [*a]",
     b"a: !!binary \xc3\xa4",
-    b"".join(b"a%d: &a%d [%s]\n" % (n, n, b",".join(10 * [b"*a%d" % (n - 1)])) for n in range(10)),
+    # ten lines that stand for 10^9 values
+    b"a0: &a0 [x]\n"
+    + b"".join(
+        b"a%d: &a%d [%s]\n" % (n, n, b",".join(10 * [b"*a%d" % (n - 1)])) for n in range(1, 10)
+    ),
 )
 
 
