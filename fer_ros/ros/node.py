@@ -198,7 +198,7 @@ class EmotionNode(LifecycleNode):
         self._config = self._settings.read(NodeConfig, changes)
         settings = self._settings.read(PipelineConfig, changes)
         if self._outputs:
-            self._outputs.config = self._config
+            self._outputs.reconfigure(self._config)
         if self._session:
             self._session.config, self._session.settings = self._config, settings
         elif self._pipeline:

@@ -17,6 +17,7 @@ from fer_ros.draw import draw
 from fer_ros.records import to_record
 from fer_ros.ros.convert import to_detections, to_image, to_label_info
 from fer_ros.ros.params import NodeConfig, below, label_names
+from fer_ros.ros.privacy import PrivacyNotice, is_installed
 from fer_ros.types import FrameEmotions
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 class Outputs:
     """The publishers of a configured node; those of results speak while the node is active.
 
-    ``config`` may be replaced at any time. Raises OSError when the file ``log_path`` cannot be
+    Raises OSError when the file ``log_path`` cannot be
     opened; "" means no file.
     """
 
@@ -43,8 +44,17 @@ class Outputs:
                 camera: undo.enter_context(closing(_Topics(node, camera, self._names)))
                 for camera in config.cameras
             }
+            self._notice = PrivacyNotice(node, config) if is_installed() else None
+            if self._notice:
+                undo.callback(self._notice.close)
             self._humans = self._make_humans() if config.source == "camera" else None
             undo.pop_all()
+
+    def reconfigure(self, config: NodeConfig) -> None:
+        """Goes on with these settings, from the next image on."""
+        self.config = config
+        if self._notice:
+            self._notice.publish(config)
 
     def publish(self, camera: str, result: FrameEmotions, header: Header) -> None:
         """The emotions of one frame, under the header of its image."""
@@ -99,6 +109,8 @@ class Outputs:
             topics.close()
         if self._humans:
             self._humans.close()
+        if self._notice:
+            self._notice.close()
         self._close_log()
 
     def _make_humans(self) -> "Humans | None":
