@@ -82,7 +82,7 @@ class EmotionNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Reads the parameters, loads the models; FAILURE and one line when one is of no use."""
         with _Aloud("configure", self.get_logger()):
-            if not self._manages("configured", self._configure):
+            if not self._manages("cannot be configured", self._configure):
                 self._free()
                 return TransitionCallbackReturn.FAILURE
             return super().on_configure(state)
@@ -90,7 +90,7 @@ class EmotionNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribes, with the models loaded again; FAILURE and one line when they cannot be."""
         with _Aloud("activate", self.get_logger()):
-            if not self._pipeline and not self._manages("activated", self._load):
+            if not self._pipeline and not self._manages("cannot be activated", self._load):
                 self._unload()
                 return TransitionCallbackReturn.FAILURE
             enabled = super().on_activate(state)
@@ -148,13 +148,13 @@ class EmotionNode(LifecycleNode):
         response.message = self._report_of_rest().message if not self._session else "active"
         return response
 
-    def _manages(self, what: str, step: Callable[[], None]) -> bool:
-        """Whether nothing stands against it; else that is told, and it can be tried again."""
+    def _manages(self, complaint: str, step: Callable[[], None]) -> bool:
+        """Whether it could be done; what stood against it is told, and it can be tried again."""
         try:
             step()
         except _OF_NO_USE as error:
             self._trouble = one_line(error)
-            self.get_logger().error(f"cannot be {what}: {self._trouble}")
+            self.get_logger().error(f"{complaint}: {self._trouble}")
             return False
         return True
 
