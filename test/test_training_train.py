@@ -62,7 +62,7 @@ def landmarks(tmp_path_factory) -> Path:
 def test_a_two_stream_run_leaves_a_model_that_has_learned(tmp_path, packs, landmarks, monkeypatch):
     out = tmp_path / "quick"
     network = {"architecture": "two_stream_small", "landmarks": str(landmarks)}
-    experiment = {"network": network, "epochs": 3, "batch": 8, "ema_decay": 0.0}
+    experiment = {"network": network, "epochs": 3, "batch": 8}
     run(monkeypatch, training, write_experiment(tmp_path, experiment), packs, out)
     files = {path.name for path in out.iterdir()}
     assert {"run.yaml", "metrics.csv", "curves.png", "classes.png", "confusion.png"} <= files

@@ -104,7 +104,6 @@ def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
 
     loss = gradients()
     run.optimizer.step(gradients if config.optimizer.sam_rho else None)
-    run.ema.update(run.network)
     return loss
 
 
@@ -120,8 +119,10 @@ def train_epoch(run: Run, epoch: int) -> float:
         disable=not run.place.writes,
     )
     for step, (crops, targets) in enumerate(bar):
-        run.schedule.step_update(epoch * run.steps + step)
+        done = epoch * run.steps + step
+        run.schedule.step_update(done)
         total += learn(run, crops, targets)
+        run.ema.update(run.network, step=done)  # or its memory would not be short in the beginning
         bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
     return run.place.mean(total / run.steps)
 
