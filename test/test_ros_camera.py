@@ -105,7 +105,7 @@ def test_the_sample_has_its_own_pace():
         ({"size": "640"}, "size: expected WIDTHxHEIGHT such as 640x480, got '640'"),
         ({"size": "0x10"}, "size: expected"),
         ({"image_transport": "mpeg"}, "image_transport: expected raw or compressed"),
-        ({"image_qos": "best"}, "image_qos: expected sensor_data or reliable"),
+        ({"image_qos": "best"}, "image_qos: expected sensor_data, default or reliable_latest"),
         ({"fps": -1.0}, "fps: expected 0.0 to 1000.0"),
     ],
 )

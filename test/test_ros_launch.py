@@ -100,7 +100,7 @@ def test_one_camera_as_it_is(launch):
 
 def test_one_camera_as_asked_for(launch, tmp_path):
     (tmp_path / "mine.yaml").write_text(
-        "emotion_node: {ros__parameters: {autostart: true, image_qos: reliable}}\n"
+        "emotion_node: {ros__parameters: {autostart: true, image_qos: default}}\n"
     )
     (node,) = launch(
         "fer.launch.py",
@@ -129,7 +129,7 @@ def test_one_camera_as_asked_for(launch, tmp_path):
         "autostart": False,
         "classifier.device": "cpu",
         "classifier.model": "/models/mine",
-        "image_qos": "reliable",
+        "image_qos": "default",
         "image_transport": "compressed",
         "privacy": False,
         "source": "ros4hri",

@@ -293,9 +293,9 @@ def test_it_can_be_enabled_and_disabled(ros):
 def test_what_cannot_be_enabled_says_why(ros):
     node = ros.node(EmotionNode, quick_pipeline(), image_qos="best")
     peer = Peer(ros)
-    says = "parameter image_qos: expected sensor_data or reliable, got 'best'"
+    says = "parameter image_qos: expected sensor_data, default or reliable_latest, got 'best'"
     assert enable(peer, True) == (False, says)
-    node.set_parameters([Parameter("image_qos", value="reliable")])
+    node.set_parameters([Parameter("image_qos", value="reliable_latest")])
     assert enable(peer, True) == (True, "active")
     node.trigger_shutdown()
     assert enable(peer, True) == (False, "shut down")

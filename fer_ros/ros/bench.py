@@ -9,13 +9,10 @@ the next image goes out with each answer, so that one is in work and one waits.
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,15 +28,13 @@ from vision_msgs.msg import Detection2DArray
 
 from fer_ros.ros.convert import to_image
 from fer_ros.ros.local import free_domain, transport
-from fer_ros.ros.params import image_qos
-from fer_ros.ros.process import ros
+from fer_ros.ros.process import NodeProcess, ros
 from fer_ros.sample import SIZE_WH, sample_crowd
 
 CAMERA_FPS = 15.0
 
 _SECONDS = 10.0
 _START_S = 120.0  # importing and loading on a slow machine
-_STOP_S = 10.0
 _LOOK_S = 0.01
 _AT_ONCE = 2  # images on the way at full speed
 _LOST_S = 1.0  # without an answer, what is on the way was lost
@@ -68,7 +63,7 @@ class Bench(Node):
         self.on_way = 0
         self._last_s = time.monotonic()  # of the last image, or the last answer
         self.switch: Client = self.create_client(SetBool, "emotion_node/set_enabled")
-        self._camera = self.create_publisher(Image, "image", image_qos("reliable"))
+        self._camera = self.create_publisher(Image, "image", 1)
         self.create_subscription(Detection2DArray, "emotion_node/emotions", self._hear, 10)
 
     def show(self, image_rgb: NDArray[np.uint8]) -> None:
@@ -96,7 +91,7 @@ class Bench(Node):
 class Run:
     """A bench that spins, and the process that it measures."""
 
-    def __init__(self, bench: Bench, process: subprocess.Popen) -> None:
+    def __init__(self, bench: Bench, process: NodeProcess) -> None:
         self.bench, self._process = bench, process
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(bench)
@@ -110,7 +105,7 @@ class Run:
         last_s = time.monotonic() + _START_S
         while not is_so():
             self._executor.spin_once(timeout_sec=_LOOK_S)
-            if self._process.poll() is not None or time.monotonic() > last_s:
+            if self._process.exit_code() is not None or time.monotonic() > last_s:
                 raise BenchError(f"the emotion node: expected {what}, waited in vain")
 
     def enable(self, is_wanted: bool) -> None:
@@ -133,7 +128,7 @@ class Run:
             if is_due and image_rgb is not None:
                 self.bench.show(image_rgb)
             self._executor.spin_once(timeout_sec=0.0 if is_due else _LOOK_S)
-            if self._process.poll() is not None:
+            if self._process.exit_code() is not None:
                 raise BenchError("the emotion node ended")
         cpu_s = self._cpu_s() - begin_cpu_s
         answered = self.bench.answers - begin
@@ -170,12 +165,15 @@ class Run:
         return int(line.split()[1]) / 1024
 
 
-def measure(seconds: float) -> Iterator[Load]:
-    """All situations, so many seconds each. Raises BenchError when the node does not answer."""
+def measure(seconds: float, folder: Path) -> Iterator[Load]:
+    """All situations, so many seconds each; the log of the node goes to ``folder``.
+
+    Raises BenchError when the node does not answer.
+    """
     empty_rgb = np.full((SIZE_WH[1], SIZE_WH[0], 3), 128, np.uint8)
     bench = Bench()
     try:
-        with _emotion_node() as process:
+        with NodeProcess("node", folder) as process:
             run = Run(bench, process)
             try:
                 for count in (1, 5):
@@ -192,25 +190,6 @@ def measure(seconds: float) -> Iterator[Load]:
         bench.destroy_node()
 
 
-@contextmanager
-def _emotion_node() -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fer_ros.ros.node"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def main(args: list[str] | None = None) -> int:
     """Prints the figures. 1: the node does not answer."""
     parser = argparse.ArgumentParser(prog="fer_ros.ros.bench", description=__doc__.split("\n")[0])
@@ -221,7 +200,7 @@ def main(args: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             os.environ.update(transport(Path(folder)), ROS_DOMAIN_ID=str(free_domain()))
             with ros([]):
-                loads = list(measure(options.seconds))
+                loads = list(measure(options.seconds, Path(folder)))
     except (BenchError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -46,7 +46,9 @@ class CameraConfig(Checked):
     size: str = setting("", "WIDTHxHEIGHT that images are brought to; empty: as they are")
     frame_id: str = setting("camera", "in the header of the images")
     image_transport: str = setting("raw", "raw: topic 'image'; compressed: 'image/compressed'")
-    image_qos: str = setting("reliable", "reliable or sensor_data")
+    image_qos: str = setting(
+        "default", "sensor_data: lost parts are not sent again; default, reliable_latest: they are"
+    )
     wait_for_subscriber: bool = setting(False, "shows nothing before somebody subscribes")
 
     def __post_init__(self) -> None:

@@ -30,9 +30,10 @@ T = TypeVar("T")
 
 SOURCES = ("camera", "ros4hri")
 TRANSPORTS = ("raw", "compressed")
-IMAGE_QOS = {
-    "sensor_data": QoSReliabilityPolicy.BEST_EFFORT,
-    "reliable": QoSReliabilityPolicy.RELIABLE,
+IMAGE_QOS = {  # how images come, and how many of them wait
+    "sensor_data": (QoSReliabilityPolicy.BEST_EFFORT, 1),
+    "default": (QoSReliabilityPolicy.RELIABLE, 10),
+    "reliable_latest": (QoSReliabilityPolicy.RELIABLE, 1),
 }
 _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 _WORD = "[A-Za-z](?:_?[A-Za-z0-9])*"  # what may stand between the slashes of a topic
@@ -46,7 +47,8 @@ _LIVE = re.compile(
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError when ``value`` is none of the choices."""
     if value not in choices:
-        raise ValueError(f"{name}: expected {' or '.join(choices)}, got {value!r}")
+        *others, last = choices
+        raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class NodeConfig(Checked):
     image_transport: str = setting("raw", "raw: topic 'image'; compressed: 'image/compressed'")
     image_qos: str = setting(
         "sensor_data",
-        "sensor_data takes images from every publisher; reliable gets lost parts again",
+        "sensor_data takes images from every publisher; reliable_latest gets lost parts again, and "
+        "default those of ten images",
     )
     image_timeout_s: float = setting(
         5.0, "a warning tells why, when no image came for so long; 0: none", 0.0, 3600.0
@@ -152,9 +155,10 @@ def label_names(label_map: str) -> dict[str, str]:
     return names
 
 
-def image_qos(name: str, depth: int = 1) -> QoSProfile:
-    """The profile that the parameter ``image_qos`` calls by this name."""
-    return QoSProfile(depth=depth, reliability=IMAGE_QOS[name])
+def image_qos(name: str, depth: int = 0) -> QoSProfile:
+    """The profile that the parameter ``image_qos`` calls by this name; ``depth`` 0 is its own."""
+    reliability, own_depth = IMAGE_QOS[name]
+    return QoSProfile(depth=depth or own_depth, reliability=reliability)
 
 
 class Parameters:

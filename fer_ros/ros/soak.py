@@ -11,14 +11,11 @@ import argparse
 import csv
 import math
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -35,8 +32,7 @@ from vision_msgs.msg import Detection2DArray
 
 from fer_ros.ros.convert import stamp_s, to_image
 from fer_ros.ros.local import free_domain, transport
-from fer_ros.ros.params import image_qos
-from fer_ros.ros.process import ros
+from fer_ros.ros.process import NodeProcess, ros
 from fer_ros.sample import SIZE_WH, sample_face, sample_frames
 
 FPS = 10.0
@@ -46,7 +42,6 @@ _MOST_GROWTH_MB = 20.0
 _MOST_SLOWER = 1.2
 _SAMPLE_S = 1.0
 _START_S = 120.0  # importing and loading on a slow machine
-_STOP_S = 10.0
 _PORTRAIT = 37  # a frame of the sample in which the whole face is close
 _HEIGHTS_PX = (50, 130)  # of faces
 _STAYS_S = (1.0, 6.0)
@@ -138,7 +133,7 @@ class Observer(Node):
         self._crowd = Crowd(part_s)
         self._part_s = part_s
         self.begin_s = time.monotonic()  # of the scenes
-        self._camera = self.create_publisher(Image, "image", image_qos("reliable"))
+        self._camera = self.create_publisher(Image, "image", 1)
         self.create_subscription(Detection2DArray, "emotion_node/emotions", self._hear, 10)
         self.create_timer(1 / FPS, self._show)
 
@@ -169,7 +164,7 @@ def observe(duration_s: float, out: Path, ended: threading.Event) -> list[Sample
     executor = SingleThreadedExecutor()
     executor.add_node(observer)
     try:
-        with _emotion_node(out) as process:
+        with NodeProcess("node", out) as process:
             _wait_for_answer(observer, executor, process, ended)
             return list(_samples(observer, executor, process, duration_s, ended))
     finally:
@@ -180,20 +175,20 @@ def observe(duration_s: float, out: Path, ended: threading.Event) -> list[Sample
 def _wait_for_answer(
     observer: Observer,
     executor: SingleThreadedExecutor,
-    process: subprocess.Popen,
+    process: NodeProcess,
     ended: threading.Event,
 ) -> None:
     last_s = time.monotonic() + _START_S
     while not observer.answers and not ended.is_set():
         executor.spin_once(timeout_sec=0.1)
-        if process.poll() is not None or time.monotonic() > last_s:
+        if process.exit_code() is not None or time.monotonic() > last_s:
             raise SoakError("the node does not answer; its log says why")
 
 
 def _samples(
     observer: Observer,
     executor: SingleThreadedExecutor,
-    process: subprocess.Popen,
+    process: NodeProcess,
     duration_s: float,
     ended: threading.Event,
 ) -> Iterator[Sample]:
@@ -201,8 +196,8 @@ def _samples(
     next_s = begin_s + _SAMPLE_S
     while next_s <= begin_s + duration_s and not ended.is_set():
         executor.spin_once(timeout_sec=max(0.0, next_s - time.monotonic()))
-        if process.poll() is not None:
-            raise SoakError(f"the node ended with code {process.returncode}; its log says why")
+        if process.exit_code() is not None:
+            raise SoakError(f"the node ended with code {process.exit_code()}; its log says why")
         if time.monotonic() >= next_s:
             yield _sample(observer, process.pid, next_s - begin_s)
             next_s += _SAMPLE_S
@@ -225,26 +220,6 @@ def _sample(observer: Observer, pid: int, at_s: float) -> Sample:
         latency_p50_ms=float(middle),
         latency_p95_ms=float(high),
     )
-
-
-@contextmanager
-def _emotion_node(out: Path) -> Iterator[subprocess.Popen]:
-    with (out / "node.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fer_ros.ros.node"],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def verdict(samples: list[Sample]) -> list[tuple[bool, str]]:
