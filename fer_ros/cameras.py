@@ -1,12 +1,6 @@
-"""Several cameras and one network: each camera has its own faces, and all go through it at once.
-
-Images that are read together are looked through at the same time, in threads; before the network
-these wait for each other.
-"""
+"""Several cameras and one network: each camera has its own faces, and all go through it at once."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +8,10 @@ from numpy.typing import NDArray
 from fer_ros import classify
 from fer_ros.config import PipelineConfig
 from fer_ros.detect import FaceDetector, make_detector
-from fer_ros.pipeline import EmotionPipeline
-from fer_ros.types import CROP_SIZE_PX, Frame, FrameEmotions
+from fer_ros.pipeline import NOBODY, EmotionPipeline, FoundFaces
+from fer_ros.types import Frame, FrameEmotions
 
 _Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
-_NOBODY: NDArray[np.uint8] = np.zeros((0, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8)
 
 
 class CamerasPipeline:
@@ -57,63 +50,37 @@ class CamerasPipeline:
         In place of what cannot be computed stands its error, as when a GPU is full. The time of
         ``classify`` is that of all faces, and of waiting for them.
         """
-        if len(frames) < 2:
-            return {
-                name: self._read(name, frame, self.classifier) for name, frame in frames.items()
-            }
-        questions = {name: _Question() for name in frames}
-        with ThreadPoolExecutor(max_workers=len(frames)) as threads:
-            results = {
-                name: threads.submit(self._ask, name, frame, questions[name])
-                for name, frame in frames.items()
-            }
-            self._answer([*questions.values()])
-        return {name: result.result() for name, result in results.items()}
+        found: dict[str, FoundFaces] = {}
+        results: dict[str, FrameEmotions | RuntimeError] = {}
+        for name, frame in frames.items():
+            faces = self._find(name, frame)
+            if isinstance(faces, RuntimeError):
+                results[name] = faces
+            else:
+                found[name] = faces
+        for name, answer in self._classify(found).items():
+            if isinstance(answer, RuntimeError):
+                results[name] = answer
+            else:
+                results[name] = self._pipelines[name].finish(found[name], *answer)
+        return results
 
-    def _read(
-        self, camera: str, frame: Frame, classifier: "classify.Classifier | _Question"
-    ) -> FrameEmotions | RuntimeError:
-        pipeline = self._pipelines[camera]
-        pipeline.classifier = cast(classify.Classifier, classifier)
+    def _find(self, camera: str, frame: Frame) -> FoundFaces | RuntimeError:
         try:
-            return pipeline(frame)
+            return self._pipelines[camera].find(frame)
         except RuntimeError as error:
             return error
 
-    def _ask(
-        self, camera: str, frame: Frame, question: "_Question"
-    ) -> FrameEmotions | RuntimeError:
-        """In a thread of its own. A frame that has no face, or fails, lets nobody wait."""
+    def _classify(self, found: Mapping[str, FoundFaces]) -> dict[str, _Answer | RuntimeError]:
+        """All crops in one batch; what cannot be computed costs those who have a face."""
+        answers: dict[str, _Answer | RuntimeError] = dict.fromkeys(found, NOBODY)
+        crops = {name: each.crops_rgb for name, each in found.items() if len(each.crops_rgb)}
+        if not crops:
+            return answers
         try:
-            return self._read(camera, frame, question)
-        finally:
-            if not question.crops_rgb.done():
-                question.crops_rgb.set_result(_NOBODY)
-
-    def _answer(self, questions: "Sequence[_Question]") -> None:
-        """All crops in one batch, once every thread has asked for its own or needs none."""
-        crops = [question.crops_rgb.result() for question in questions]
-        ends = np.cumsum([len(each) for each in crops])[:-1]
-        try:
-            points_xy, probabilities = self.classifier.classify(np.concatenate(crops))
-            parts = zip(np.split(points_xy, ends), np.split(probabilities, ends), strict=True)
-            for question, part in zip(questions, parts, strict=True):
-                question.answer.set_result(part)
+            together = self.classifier.classify(np.concatenate([*crops.values()]))
         except RuntimeError as error:
-            for question in questions:
-                question.answer.set_exception(error)
-        finally:
-            for question in questions:  # whatever happens, no thread waits for ever
-                question.answer.cancel()
-
-
-class _Question:
-    """The network for a pipeline in a thread: says what it has and waits for what it is."""
-
-    def __init__(self) -> None:
-        self.crops_rgb: Future[NDArray[np.uint8]] = Future()
-        self.answer: Future[_Answer] = Future()
-
-    def classify(self, crops_rgb: NDArray[np.uint8]) -> _Answer:
-        self.crops_rgb.set_result(crops_rgb)
-        return self.answer.result()
+            return answers | dict.fromkeys(crops, error)
+        ends = np.cumsum([len(each) for each in crops.values()])[:-1]
+        parts = zip(*(np.split(each, ends) for each in together), strict=True)
+        return answers | dict(zip(crops, parts, strict=True))

@@ -1,5 +1,6 @@
 """The whole road: one frame in, the emotion of every face out."""
 
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
@@ -15,6 +16,28 @@ from fer_ros.quality import why_unusable
 from fer_ros.smooth import Smoother
 from fer_ros.track import Tracker
 from fer_ros.types import AlignedFaces, FaceEmotion, Frame, FrameEmotions, TrackedFace
+
+NOBODY: tuple[NDArray[np.float32], NDArray[np.float32]] = (
+    np.zeros((0, 68, 2), np.float32),
+    np.zeros((0, len(EMOTIONS)), np.float32),
+)
+"""Points and probabilities of no crop: nobody need ask the network for them."""
+
+
+@dataclass(frozen=True, eq=False)
+class FoundFaces:
+    """The faces of a frame, half-way: ``crops_rgb`` (N, 112, 112, 3) are for the network."""
+
+    stamp_s: float
+    tracked: list[TrackedFace]
+    aligned: AlignedFaces
+    detections: int
+    clock: "_Clock"
+
+    @property
+    def crops_rgb(self) -> NDArray[np.uint8]:
+        """One for each face, in the same order."""
+        return self.aligned.crops_rgb
 
 
 class EmotionPipeline:
@@ -56,6 +79,15 @@ class EmotionPipeline:
         ``latency_ms`` has detect, track, align, classify and smooth, whether or not a face is
         there. A face that cannot be read leaves its smoothed emotion as it was.
         """
+        found = self.find(frame)
+        answer = self.classifier.classify(found.crops_rgb) if found.tracked else NOBODY
+        return self.finish(found, *answer)
+
+    def find(self, frame: Frame) -> FoundFaces:
+        """The first half of the road, up to the network.
+
+        The next frame comes when ``finish`` has had this one, or when it is given up.
+        """
         clock = _Clock()
         boxes = self._follower.expected(frame.stamp_s, self.config.detector.every)
         if boxes is None:
@@ -65,23 +97,26 @@ class EmotionPipeline:
         clock.lap("track")
         aligned = align(frame.image_rgb, _points(tracked))
         clock.lap("align")
-        points_xy, probabilities = self._classify(aligned)
-        clock.lap("classify")
-        tracked = self._follower.update(tracked, points_xy, frame.stamp_s, len(boxes))
+        return FoundFaces(frame.stamp_s, tracked, aligned, len(boxes), clock)
+
+    def finish(
+        self,
+        found: FoundFaces,
+        crop_points_xy: NDArray[np.float32],
+        probabilities: NDArray[np.float32],
+    ) -> FrameEmotions:
+        """The second half: points (N, 68, 2) in crop pixels, probabilities (N, 8) of the crops."""
+        points_xy = to_frame(crop_points_xy, found.aligned.frame_to_crop)
+        found.clock.lap("classify")
+        stamp_s = found.stamp_s
+        tracked = self._follower.update(found.tracked, points_xy, stamp_s, found.detections)
         faces = [
-            read_face(face, points, raw, frame.stamp_s, self.config.quality, self._smoother)
+            read_face(face, points, raw, stamp_s, self.config.quality, self._smoother)
             for face, points, raw in zip(tracked, points_xy, probabilities, strict=True)
         ]
-        self._smoother.forget_older(frame.stamp_s)
-        clock.lap("smooth")
-        return FrameEmotions(frame.stamp_s, faces, clock.laps_ms)
-
-    def _classify(self, aligned: AlignedFaces) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Landmarks (N, 68, 2) in frame pixels and probabilities (N, 8)."""
-        if len(aligned) == 0:
-            return np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
-        crop_points_xy, probabilities = self.classifier.classify(aligned.crops_rgb)
-        return to_frame(crop_points_xy, aligned.frame_to_crop), probabilities
+        self._smoother.forget_older(stamp_s)
+        found.clock.lap("smooth")
+        return FrameEmotions(stamp_s, faces, found.clock.laps_ms)
 
 
 def read_face(
