@@ -23,6 +23,28 @@ def test_shipped_card_shows_the_figures_of_its_model(folder):
 
 
 @pytest.mark.parametrize(
+    ("name", "weights", "words"),
+    [
+        ("mine", "weights.safetensors", ["training/configs/mine.yaml DATA runs/mine"]),
+        (
+            "two_stream_small",
+            "weights.safetensors",
+            ["training/configs/image_classifier.yaml", "training/configs/two_stream_small.yaml"],
+        ),
+        ("mine_int8", "weights.onnx", ["training.quantize mine DATA models/mine_int8"]),
+    ],
+)
+def test_recipe_has_all_that_was_trained(name, weights, words):
+    folder = model_folders()[0]
+    results = json.loads((folder / "metrics.json").read_text())
+    card = replace(read_card(folder), name=name, weights=weights)
+    recipe = card_text(card, results).split("## Recipe")[1].split("## Figures")[0]
+    commands = [each for each in recipe.splitlines() if "training.train" in each or "int8" in each]
+    assert len(commands) == len(words)
+    assert all(word in command for word, command in zip(words, commands, strict=True))
+
+
+@pytest.mark.parametrize(
     ("architecture", "config", "words"),
     [
         ("vgg13", {}, ""),

@@ -100,7 +100,7 @@ def celeba(tmp_path, monkeypatch):
     monkeypatch.setitem(IMAGE_STREAMS, "tiny", TINY)
     save_file(MobileFaceNet().state_dict(), tmp_path / "landmarks.safetensors")
     before = {"method": "mae", "stream": "tiny", "probe_every": 0, "mae": MAE}
-    (tmp_path / "before.yaml").write_text(yaml.safe_dump(before))
+    (tmp_path / "pretrain_tiny.yaml").write_text(yaml.safe_dump(before))
     network = {
         "architecture": "two_stream",
         "config": {"image": "tiny"},
@@ -110,7 +110,7 @@ def celeba(tmp_path, monkeypatch):
     (tmp_path / "after.yaml").write_text(yaml.safe_dump({"network": network}))
     monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"after": None})
-    monkeypatch.setattr(experiments, "STARTS", {"after": ("before", "trunk.safetensors")})
+    monkeypatch.setattr(experiments, "STARTS", {"after": ("pretrain_tiny", "trunk.safetensors")})
 
 
 @pytest.mark.usefixtures("celeba")
@@ -118,6 +118,6 @@ def test_what_an_experiment_starts_from_is_learned_first(packs, tmp_path, monkey
     out = tmp_path / "out"
     budget = ("--epochs", 1, "--batch", 2, "--pictures", 3)
     assert run(monkeypatch, packs, out, *budget) == 0
-    assert (out / "before" / "trunk.safetensors").exists()
+    assert (out / "pretrain_tiny" / "trunk.safetensors").exists()
     settings = yaml.safe_load((out / "after" / "seed_0" / "run.yaml").read_text())
-    assert settings["network"]["image_weights"] == str(out / "before" / "trunk.safetensors")
+    assert settings["network"]["image_weights"] == str(out / "pretrain_tiny" / "trunk.safetensors")

@@ -6,7 +6,9 @@ Every figure is taken from ``metrics.json``; ``training.evaluate`` writes both.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from fer_ros.backends import is_graph
 from fer_ros.weights import ModelCard
+from training.experiments import STARTS
 from training.scores import RECALL_HEAD, RESAMPLES, SCORE_HEAD, recall_rows, score_cells
 
 _HEAD = """\
@@ -64,9 +66,12 @@ for split in train valid test; do
 done
 python -m training.landmarks --train DATA/lfwx_train DATA/ferplus_train --valid DATA/lfwx_valid \\
     --out runs/mobilefacenet.safetensors --bf16 --compile
-python -m training.train training/configs/{name}.yaml DATA runs/{name}
+{train}python -m training.train training/configs/{name}.yaml DATA runs/{name}
 cp -r runs/{name}/model/{name} models/
 """
+
+_BEFORE = "python -m training.train training/configs/{0}.yaml DATA runs/{0}\n"
+_INT8 = "python -m training.quantize {} DATA models/{}\n"
 
 _LIMITS = """\
 ## Limits
@@ -107,11 +112,19 @@ def card_text(card: ModelCard, results: dict[str, Any]) -> str:
         grey=" in grey" if card.input.luma else "",
         architecture=card.architecture,
         image=_image_weights(card),
-        recipe=_RECIPE.format(name=card.name),
+        recipe=_recipe(card),
         resamples=RESAMPLES,
     )
     tables = (_scores(results), _recalls(results["ferplus-3573"]), _landmarks(results))
     return "\n".join([head, *("\n".join(lines) + "\n" for lines in tables), _LIMITS])
+
+
+def _recipe(card: ModelCard) -> str:
+    """The commands that made the model."""
+    if is_graph(card):
+        return _INT8.format(card.name.removesuffix("_int8"), card.name)
+    before = STARTS.get(card.name, ("", ""))[0]
+    return _RECIPE.format(name=card.name, train=_BEFORE.format(before) if before else "")
 
 
 def _image_weights(card: ModelCard) -> str:

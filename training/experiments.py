@@ -3,7 +3,7 @@
 Each row of ``EXPERIMENTS``, or each that is named, is trained with its file in
 ``training/configs``; ``--epochs``, ``--pictures`` and ``--batch`` give all of them the same smaller
 budget, ``--seeds`` repeats each with other random numbers. ``ablations`` names the small model and
-what becomes of it when one choice is taken back. OUT gets a folder for each, and ``table.md``:
+what becomes of it when a choice is taken back. OUT gets a folder for each, and ``table.md``:
 their best validation accuracy beside the thesis's figure on AffectNet. An experiment that cannot be
 run, such as one whose weights are missing, is told and the rest goes on; the same command then runs
 what is still missing.
@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from fer_ros.model.checkpoint import WEIGHTS_FILE
 from fer_ros.model.cost import cost_of
 from training.pretrain import pretrain
 from training.pretrain_settings import PretrainConfig
@@ -41,16 +42,18 @@ EXPERIMENTS = {
 
 ABLATIONS = (
     "two_stream_small",
+    "small_one_stage",
     "small_no_landmarks",
     "small_imagenet",
     "small_majority",
     "small_balanced",
     "small_logit_adjusted",
 )
-"""The small model, and one choice of it taken back in each."""
+"""The small model, the same in one stage, and one choice of that one taken back in each."""
 
 STARTS = {
     "two_stream_dino_celeba": ("pretrain_dino_vits8", "trunk.safetensors"),
+    "two_stream_small": ("image_classifier", f"model/image_classifier/{WEIGHTS_FILE}"),
 }
 """What is learned before an experiment, and the file of it that ``image_weights`` asks for."""
 
@@ -79,10 +82,12 @@ def start(name: str, budget: dict[str, Any], data: Path, out: Path) -> str | Non
     if name not in STARTS:
         return None
     before, weights = STARTS[name]
-    config = dataclasses.replace(
-        read_settings(CONFIGS / f"{before}.yaml", PretrainConfig), **budget
-    )
-    pretrain(config, data, out / before)
+    path = CONFIGS / f"{before}.yaml"
+    if before.startswith("pretrain_"):
+        settings = read_settings(path, PretrainConfig)
+        pretrain(dataclasses.replace(settings, **budget), data, out / before)
+    else:
+        train(dataclasses.replace(read_config(path), **budget), data, out / before)
     return str(out / before / weights)
 
 
