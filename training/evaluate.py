@@ -42,7 +42,7 @@ from training.card import card_text
 from training.data import Faces, load_faces, seen_elsewhere
 from training.find import detector_for
 from training.landmarks import load, nme
-from training.packs import CARD, MARGIN_PX, PLAN, Pack
+from training.packs import CARD, INSIDE, PLAN, Pack
 from training.page import page
 from training.prepare import in_words, prepare
 from training.rows import Source
@@ -51,7 +51,6 @@ from training.sources import OPTIONS, add_options, from_arguments
 from training.votes import PROTOCOLS
 
 ROTATION_DEG = 20.0
-_INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
 _AT_ONCE = 32
 
 Floats = NDArray[np.float32]
@@ -70,7 +69,7 @@ def read(classifier: Classifier, crops: NDArray[np.uint8], what: str) -> tuple[F
 
 def read_twice(classifier: Classifier, canvases: NDArray[np.uint8]) -> dict[str, Floats]:
     """Probabilities (N, 8) of canvases (N, 144, 144): plain, and ``-flip`` with the mirrored."""
-    crops = canvases[:, _INSIDE, _INSIDE]
+    crops = canvases[:, INSIDE, INSIDE]
     plain = read(classifier, crops, "plain")[1]
     mirrored = read(classifier, crops[:, :, ::-1], "mirrored")[1]
     return {"": plain, "-flip": (plain + mirrored) * np.float32(0.5)}

@@ -43,6 +43,8 @@ from fer_ros.types import CROP_SIZE_PX
 
 MARGIN_PX = 16
 CANVAS_PX = CROP_SIZE_PX + 2 * MARGIN_PX
+INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
+"""The crop, in rows and columns of a canvas."""
 FORMAT = 1
 CARD, PLAN = "pack.yaml", "pack.partial.yaml"
 LEFT_OUT = ("undecodable", "faceless")

@@ -23,7 +23,7 @@ from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import find_model, read_card
 from training.benchmark import in_turn
 from training.data import load_faces
-from training.packs import MARGIN_PX
+from training.packs import INSIDE
 
 MOST_LOST = 0.005
 """Of accuracy, for int8 to be kept."""
@@ -32,7 +32,6 @@ _FACES = 256
 _SEED = 0
 _AT_ONCE = 32
 _SECONDS = 20.0
-_INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Compared:
 def crops_of(pack: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Grey crops (N, 112, 112) and labels (N,). ValueError when it is no pack with labels."""
     faces = load_faces(pack)
-    return faces.canvases.numpy()[:, _INSIDE, _INSIDE], faces.labels.numpy()
+    return faces.canvases.numpy()[:, INSIDE, INSIDE], faces.labels.numpy()
 
 
 def in_rgb(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,21 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fer_ros.classify import Classifier
 from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
 from fer_ros.labels import EMOTIONS
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.types import CROP_SIZE_PX, Frame
+from fer_ros.types import Frame
 from training.data import load_faces
+from training.evaluate import read
 from training.find import decode, framed, scaled
-from training.packs import MARGIN_PX, Pack
+from training.packs import INSIDE, Pack
 from training.rows import Source
 from training.sources import add_arguments, from_arguments
 
 SCENE_WH = (640, 480)
 PICTURE_PX = 192  # long side in the scene
-_INSIDE = slice(MARGIN_PX, MARGIN_PX + CROP_SIZE_PX)
-_AT_ONCE = 32
 
 Floats = NDArray[np.float32]
 
@@ -55,27 +53,19 @@ def read_scene(
     return (faces[0].raw_probabilities, faces[0].usable) if faces else (None, False)
 
 
-def read_crops(classifier: Classifier, canvases: NDArray[np.uint8]) -> Floats:
-    """Probabilities (N, 8) of prepared canvases (N, 144, 144)."""
-    crops = np.repeat(canvases[:, _INSIDE, _INSIDE, None], 3, axis=3)
-    parts = np.array_split(crops, range(_AT_ONCE, len(crops), _AT_ONCE))
-    read = [classifier.classify(np.ascontiguousarray(part))[1] for part in parts if len(part)]
-    return np.concatenate([np.zeros((0, len(EMOTIONS)), np.float32), *read])
-
-
 def compare(
     road: Floats, prepared: Floats, labels: NDArray[np.int64], usable: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """Figures of probabilities (N, 8) on the road, NaN where no face was found, and in crops."""
     found = ~np.isnan(road[:, 0])
-    read = found & usable
+    covered = found & usable
     right, right_prepared = (
-        _share(each[read].argmax(axis=1) == labels[read]) for each in (road, prepared)
+        _share(each[covered].argmax(axis=1) == labels[covered]) for each in (road, prepared)
     )
     return {
         "pictures": len(labels),
         "found": _share(found),
-        "coverage": _share(read),
+        "coverage": _share(covered),
         "accuracy": right,
         "accuracy_prepared": right_prepared,
         "gap": round(100 * (right_prepared - right), 2),
@@ -99,7 +89,8 @@ def measure(source: Source, pack: Pack, pipeline: EmotionPipeline) -> dict[str, 
         seen, usable[place] = read_scene(pipeline, scene(decode(data, row.name)))
         if seen is not None:
             road[place] = seen
-    prepared = read_crops(pipeline.classifier, faces.canvases.numpy())
+    crops = faces.canvases.numpy()[:, INSIDE, INSIDE]
+    prepared = read(pipeline.classifier, crops, "crops")[1]
     return compare(road, prepared, faces.labels.numpy(), usable)
 
 
