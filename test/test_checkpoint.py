@@ -101,7 +101,7 @@ SPOILED = (
     (lambda folder: edit(folder, input={"size": 112}), "input: unknown key 'size'"),
     (lambda folder: edit(folder, labels=list(EMOTIONS[:7])), "expected the labels neutral"),
     (lambda folder: edit(folder, labels=list(EMOTIONS[::-1])), "found contempt, anger"),
-    (lambda folder: edit(folder, template_xy=[[0, 0]] * 5), "another template"),
+    (lambda folder: edit(folder, template_xy=[[0, 0] for _ in range(5)]), "another template"),
     (
         lambda folder: edit(folder, architecture="three_stream"),
         "unknown architecture 'three_stream'",

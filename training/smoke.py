@@ -56,7 +56,7 @@ def write_experiments(out: Path) -> None:
         "config": {"image": _STREAM},
         "landmarks": str(landmarks),
     }
-    pretraining = {"method": "mae", "stream": _STREAM, "packs": _PACKS["train"], "probe": _PACKS}
+    pretraining = {"method": "mae", "stream": _STREAM, "packs": ["faces_train"], "probe": _PACKS}
     training = {"network": network, "data": _PACKS}
     for name, values in (("pretrain", pretraining), ("train", training)):
         text = yaml.safe_dump({**values, **_ONCE}, sort_keys=False)
