@@ -13,6 +13,7 @@ from ros_tools import (
     DARK,
     LIMIT_S,
     Listener,
+    NodeClassifier,
     diagnostics_often,
     fake_pipeline,
     graph_of_a_test,
@@ -256,6 +257,16 @@ def test_a_new_activation_starts_afresh(rig):
     rig.figures(received="0")
     rig.ros.until(rig.camera.get_subscription_count, "the node subscribes")
     assert rig.answer(image_at(1.1, BRIGHT)).detections[0].id != before
+
+
+def test_what_computes_in_place_of_something_better_is_a_warning(rig, monkeypatch):
+    rig.answer(image_at(1.0, BRIGHT))
+    status, _ = rig.figures(processed="1", fallback="")
+    assert status.level == DiagnosticStatus.OK
+    monkeypatch.setattr(NodeClassifier, "fallback", "no memory on cuda; the CPU computes")
+    status, _ = rig.figures(fallback="no memory on cuda; the CPU computes")
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.endswith("frames/s; no memory on cuda; the CPU computes")
 
 
 def test_the_figures(rig):

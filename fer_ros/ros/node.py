@@ -241,9 +241,13 @@ class EmotionNode(LifecycleNode):
     def _report(self) -> None:
         rest = {camera: self._report_of_rest() for camera in self._config.cameras}
         statuses = self._session.report() if self._session else rest
+        engine = self._engine()
         for camera, status in statuses.items():
             status.name = f"{self.get_fully_qualified_name()}: {camera} frames".replace("  ", " ")
-            status.values = [*to_values(self._engine()), *status.values]
+            status.values = [*to_values(engine), *status.values]
+            if engine.get("fallback") and status.level == DiagnosticStatus.OK:
+                status.level = DiagnosticStatus.WARN
+                status.message = f"{status.message}; {engine['fallback']}"
         header = Header(stamp=self.get_clock().now().to_msg())
         self._diagnostics.publish(DiagnosticArray(header=header, status=[*statuses.values()]))
 
