@@ -6,6 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from fer_ros.errors import one_line
+
 CPU = "CPUExecutionProvider"
 
 Provider = str | tuple[str, dict[str, Any]]
@@ -52,4 +54,4 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        raise RuntimeError(" ".join(str(error).split())) from None
+        raise RuntimeError(one_line(error)) from None

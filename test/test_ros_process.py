@@ -8,7 +8,7 @@ from rclpy.node import Node
 from ros_tools import LIMIT_S, graph
 
 from fer_ros.ros.local import free_domain
-from fer_ros.ros.process import NodeProcess, one_line, ros, spin
+from fer_ros.ros.process import NodeProcess, ros, spin
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
@@ -16,13 +16,6 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 @pytest.fixture(autouse=True)
 def own_domain(monkeypatch):
     monkeypatch.setenv("ROS_DOMAIN_ID", str(free_domain()))
-
-
-@pytest.mark.parametrize(
-    ("said", "line"), [("", ""), ("one", "one"), ("  two\n\tlines \n", "two lines")]
-)
-def test_one_line(said, line):
-    assert one_line(ValueError(said)) == line
 
 
 def test_without_a_signal_nothing_has_ended():

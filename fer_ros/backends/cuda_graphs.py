@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from fer_ros.errors import one_line
 from fer_ros.types import CROP_SIZE_PX
 
 SIZES = (1, 2, 4, 8, 16)
@@ -68,7 +69,7 @@ class FixedBatches:
             except torch.cuda.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 _log.warning("without CUDA graphs, which this network cannot have: %s", reason)
                 self._sizes = ()
         return self._captured.get(size)

@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_ros.align import TEMPLATE_XY
 from fer_ros.backends import BackendError, is_graph
+from fer_ros.errors import one_line
 from fer_ros.labels import EMOTIONS
 from fer_ros.weights import ModelCard, ModelError, cache_folder
 
@@ -109,7 +110,7 @@ def export(card: ModelCard, blocked: bool = False) -> bytes:
     try:
         return export_onnx(card, blocked)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise BackendError(f"model {card.name} cannot be exported to ONNX: {reason}") from None
 
 

@@ -6,7 +6,7 @@ import sys
 
 from fer_ros.cli import analyze, bags, bench, doctor, models
 from fer_ros.detect import DetectorError
-from fer_ros.errors import one_line
+from fer_ros.errors import with_file
 from fer_ros.evaluation import EvaluationError
 from fer_ros.fetch import FetchError
 from fer_ros.media import MediaError
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         complaint = f"{error.name} is not installed: pip install -r {arguments.needs}"
     except OSError as error:
-        complaint = f"{error.filename}: {one_line(error)}" if error.filename else one_line(error)
+        complaint = with_file(error)
     except _EXPECTED as error:
         complaint = str(error)
     except KeyboardInterrupt:

