@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from fer_ros import classify
 from fer_ros.config import PipelineConfig
 from fer_ros.detect import FaceDetector, make_detector
-from fer_ros.pipeline import NOBODY, EmotionPipeline, FoundFaces
+from fer_ros.pipeline import EmotionPipeline, FoundFaces
 from fer_ros.types import Frame, FrameEmotions
 
 _Answer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -73,7 +73,7 @@ class CamerasPipeline:
 
     def _classify(self, found: Mapping[str, FoundFaces]) -> dict[str, _Answer | RuntimeError]:
         """All crops in one batch; what cannot be computed costs those who have a face."""
-        answers: dict[str, _Answer | RuntimeError] = dict.fromkeys(found, NOBODY)
+        answers: dict[str, _Answer | RuntimeError] = dict.fromkeys(found, classify.NOBODY)
         crops = {name: each.crops_rgb for name, each in found.items() if len(each.crops_rgb)}
         if not crops:
             return answers

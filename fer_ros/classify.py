@@ -17,6 +17,12 @@ from fer_ros.weights import find_model, read_card
 if TYPE_CHECKING:
     from fer_ros.backends.pytorch import TorchBackend
 
+NOBODY: tuple[NDArray[np.float32], NDArray[np.float32]] = (
+    np.zeros((0, 68, 2), np.float32),
+    np.zeros((0, len(EMOTIONS)), np.float32),
+)
+"""Points and probabilities of no crop: nobody need ask the network for them."""
+
 
 class Classifier:
     """A verified model on its device.
@@ -56,7 +62,7 @@ class Classifier:
         when no device can compute it now; another time it may.
         """
         if len(crops_rgb) == 0:
-            return np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
+            return NOBODY
         return self._backend.run(crops_rgb)
 
     def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from fer_ros.errors import one_line
+
 T = TypeVar("T")
 
 # What PyYAML says to dates, numbers and tags that are none, and to brackets without end.
@@ -136,7 +138,7 @@ def parse_yaml(content: bytes) -> Any:
     try:
         return yaml.load(content, _NoAliases)
     except (yaml.YAMLError, *_NO_YAML) as error:
-        raise ValueError(f"not a YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"not a YAML file: {one_line(error)}") from None
 
 
 class _NoAliases(yaml.SafeLoader):

@@ -11,17 +11,10 @@ from fer_ros.align import align, to_frame
 from fer_ros.config import PipelineConfig, QualityConfig
 from fer_ros.detect import FaceDetector, make_detector
 from fer_ros.follow import Follower
-from fer_ros.labels import EMOTIONS
 from fer_ros.quality import why_unusable
 from fer_ros.smooth import Smoother
 from fer_ros.track import Tracker
 from fer_ros.types import AlignedFaces, FaceEmotion, Frame, FrameEmotions, TrackedFace
-
-NOBODY: tuple[NDArray[np.float32], NDArray[np.float32]] = (
-    np.zeros((0, 68, 2), np.float32),
-    np.zeros((0, len(EMOTIONS)), np.float32),
-)
-"""Points and probabilities of no crop: nobody need ask the network for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +73,7 @@ class EmotionPipeline:
         there. A face that cannot be read leaves its smoothed emotion as it was.
         """
         found = self.find(frame)
-        answer = self.classifier.classify(found.crops_rgb) if found.tracked else NOBODY
+        answer = self.classifier.classify(found.crops_rgb) if found.tracked else classify.NOBODY
         return self.finish(found, *answer)
 
     def find(self, frame: Frame) -> FoundFaces:

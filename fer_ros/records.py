@@ -5,6 +5,7 @@ finite are null as a whole.
 """
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,15 @@ def ranked(face: FaceEmotion) -> list[tuple[str, float]]:
         return []
     shares = zip(EMOTIONS, face.probabilities.tolist(), strict=True)
     return sorted(shares, key=lambda pair: (pair[0] != face.emotion, -pair[1]))
+
+
+def told(face: FaceEmotion, words: Container[str]) -> tuple[str, float] | None:
+    """The emotion that is told where only some have ``words``, with its own probability.
+
+    The stable label or, without a word for it, the most probable one of the others. None when the
+    face cannot be read.
+    """
+    return next((pair for pair in ranked(face) if pair[0] in words), None)
 
 
 def _face(face: FaceEmotion) -> dict[str, Any]:

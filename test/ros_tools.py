@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,19 @@ class NodeClassifier(FakeClassifier):
 
     def warm_up(self) -> None:
         pass
+
+
+class HeldClassifier(NodeClassifier):
+    """Begins with a batch, which ``entered`` tells, and goes on when ``go_on`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.go_on = threading.Event(), threading.Event()
+
+    def classify(self, crops_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self.entered.set()
+        assert self.go_on.wait(LIMIT_S)
+        return super().classify(crops_rgb)
 
 
 def fake_pipeline(cameras: Sequence[str], config: PipelineConfig) -> CamerasPipeline:

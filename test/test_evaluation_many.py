@@ -236,40 +236,42 @@ def test_workers_without_the_package_are_one_line(said, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_workers_that_are_gone_cost_what_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 3)
-    pipe = tmp_path / "pipe.mcap"
+@contextmanager
+def work_in_hand(folder):
+    """A scheduler, its one worker, and what becomes of the recording ``pipe`` on it.
+
+    The worker waits for somebody to write the bag; whoever does so knows that it has begun.
+    """
+    pipe = folder / "pipe.mcap"
     os.mkfifo(pipe)
     with (
-        scheduler() as (_, address),
+        scheduler() as (boss, address),
         dask("worker", address, "--nthreads", "1", "--no-nanny") as worker,
         ThreadPoolExecutor(1) as thread,
     ):
         task = Task(pipe, predictions=TOPIC)
-        running = thread.submit(evaluate_all, {"pipe": task}, tmp_path, cluster=address)
+        running = thread.submit(evaluate_all, {"pipe": task}, folder, cluster=address)
         with pipe.open("wb"):
-            worker.kill()
-            results = running.result(60)
-    assert results.failed == {"pipe": f"{pipe}: on the cluster: no worker is left"}
+            yield boss, worker, running
+
+
+def test_workers_that_are_gone_cost_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.evaluation.many._CONNECT_S", 3)
+    with work_in_hand(tmp_path) as (_, worker, running):
+        worker.kill()
+        results = running.result(60)
+    assert results.failed == {
+        "pipe": f"{tmp_path / 'pipe.mcap'}: on the cluster: no worker is left"
+    }
 
 
 def test_a_scheduler_that_goes_away_costs_its_recordings_only(tmp_path):
-    """The worker waits for somebody to write the bag; whoever does so knows that it has begun."""
-    pipe = tmp_path / "pipe.mcap"
-    os.mkfifo(pipe)
-    with (
-        scheduler() as (process, address),
-        dask("worker", address, "--nthreads", "1", "--no-nanny") as worker,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        task = Task(pipe, predictions=TOPIC)
-        running = thread.submit(evaluate_all, {"pipe": task}, tmp_path, cluster=address)
-        with pipe.open("wb"):
-            process.kill()
-            results = running.result(60)
+    with work_in_hand(tmp_path) as (boss, worker, running):
+        boss.kill()
+        results = running.result(60)
         worker.kill()  # it would look for its scheduler for a while
     line = results.failed["pipe"]
-    assert line.startswith(f"{pipe}: on the cluster: ")
+    assert line.startswith(f"{tmp_path / 'pipe.mcap'}: on the cluster: ")
     assert "\n" not in line
 
 

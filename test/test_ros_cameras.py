@@ -1,7 +1,6 @@
 """Several cameras in one node: each its own topics, ids and figures, all of them one network."""
 
 import json
-import threading
 
 import numpy as np
 import pytest
@@ -13,8 +12,8 @@ from ros_tools import (
     DARK,
     LIMIT_S,
     Eye,
+    HeldClassifier,
     Listener,
-    NodeClassifier,
     diagnostics_often,
     graph_of_a_test,
     header_at,
@@ -142,24 +141,16 @@ def test_topics_can_be_remapped(ros):
 
 
 def test_all_images_that_wait_are_one_batch(ros):
-    entered, go_on = threading.Event(), threading.Event()
-
-    class Slow(NodeClassifier):
-        def classify(self, crops_rgb):
-            entered.set()
-            assert go_on.wait(LIMIT_S)
-            return super().classify(crops_rgb)
-
-    network = Slow()
+    network = HeldClassifier()
     node = active_node(ros, lambda *given: CamerasPipeline(*given, Eye(lambda _: None), network))
     peer = Peer(ros)
     peer.cameras["front"].publish(image_at(1.0, BRIGHT))
-    ros.until(entered.is_set, "the first image is in work")
+    ros.until(network.entered.is_set, "the first image is in work")
     monitors = {name: node._session._cameras[name].monitor for name in CAMERAS}
     for name, stamp_s, received in (("rear", 1.1, 1), ("front", 1.1, 2), ("rear", 1.2, 2)):
         peer.cameras[name].publish(image_at(stamp_s, BRIGHT))
         ros.until(lambda n=name, r=received: monitors[n]._received == r, f"an image of {name}")
-    go_on.set()
+    network.go_on.set()
     ros.until(lambda: len(peer.emotions["front"]) == 2 and peer.emotions["rear"], "answers")
     assert [len(crops) for crops in network.seen] == [1, 2]
     assert peer.emotions["rear"][0].header == header_at(1.2)

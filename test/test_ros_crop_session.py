@@ -13,7 +13,7 @@ from hri_msgs.msg import Expression, IdsList
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros_tools import (
-    LIMIT_S,
+    HeldClassifier,
     Listener,
     NodeClassifier,
     diagnostics_often,
@@ -172,23 +172,15 @@ def test_publishers_stay_as_long_as_the_face_does(ros):
 
 
 def test_all_faces_that_wait_go_through_the_network_at_once(ros):
-    entered, go_on = threading.Event(), threading.Event()
-
-    class Slow(NodeClassifier):
-        def classify(self, crops_rgb):
-            entered.set()
-            assert go_on.wait(LIMIT_S)
-            return super().classify(crops_rgb)
-
-    rig = Rig(ros, Slow())
+    rig = Rig(ros, HeldClassifier())
     heard = rig.meet("anna", "bert", "cleo")
     rig.detector.shows("anna", 1.0)
-    ros.until(entered.is_set, "the first picture is in work")
+    ros.until(rig.classifier.entered.is_set, "the first picture is in work")
     for id, stamp_s in (("bert", 2.0), ("cleo", 2.0), ("bert", 3.0)):
         before = rig.node._session._monitor._received
         rig.detector.shows(id, stamp_s)
         ros.until(lambda before=before: rig.node._session._monitor._received > before, "a picture")
-    go_on.set()
+    rig.classifier.go_on.set()
     ros.until(lambda: all(heard), "expressions")
     assert [len(crops) for crops in rig.classifier.seen] == [1, 1, 2, 2]
     assert [each.header.stamp.sec for each in heard[1]] == [3]  # the newest picture of each face

@@ -105,12 +105,11 @@ def celeba(tmp_path, monkeypatch):
         "architecture": "two_stream",
         "config": {"image": "tiny"},
         "landmarks": str(tmp_path / "landmarks.safetensors"),
-        "image_weights": "none.safetensors",
+        "image_weights": "runs/pretrain_tiny/trunk.safetensors",
     }
     (tmp_path / "after.yaml").write_text(yaml.safe_dump({"network": network}))
     monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"after": None})
-    monkeypatch.setattr(experiments, "STARTS", {"after": ("pretrain_tiny", "trunk.safetensors")})
 
 
 @pytest.mark.usefixtures("celeba")

@@ -8,8 +8,8 @@ from typing import Any
 
 from fer_ros.backends import is_graph
 from fer_ros.weights import ModelCard
-from training.experiments import STARTS
 from training.scores import RECALL_HEAD, RESAMPLES, SCORE_HEAD, recall_rows, score_cells
+from training.settings import CONFIGS, read_config, starts_from
 
 _HEAD = """\
 # {name}
@@ -123,7 +123,8 @@ def _recipe(card: ModelCard) -> str:
     """The commands that made the model."""
     if is_graph(card):
         return _INT8.format(card.name.removesuffix("_int8"), card.name)
-    before = STARTS.get(card.name, ("", ""))[0]
+    path = CONFIGS / f"{card.name}.yaml"
+    before = starts_from(read_config(path).network) if path.exists() else ""
     return _RECIPE.format(name=card.name, train=_BEFORE.format(before) if before else "")
 
 

@@ -17,15 +17,19 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from fer_ros.model.checkpoint import WEIGHTS_FILE
 from fer_ros.model.cost import cost_of
 from training.pretrain import pretrain
 from training.pretrain_settings import PretrainConfig
 from training.runlog import write_text
-from training.settings import read_config, read_settings
+from training.settings import (
+    CONFIGS,
+    RUNS,
+    NetworkConfig,
+    read_config,
+    read_settings,
+    starts_from,
+)
 from training.train import train
-
-CONFIGS = Path(__file__).with_name("configs")
 
 EXPERIMENTS = {
     "vit_base_scratch": None,
@@ -51,12 +55,6 @@ ABLATIONS = (
 )
 """The small model, the same in one stage, and one choice of that one taken back in each."""
 
-STARTS = {
-    "two_stream_dino_celeba": ("pretrain_dino_vits8", "trunk.safetensors"),
-    "two_stream_small": ("image_classifier", f"model/image_classifier/{WEIGHTS_FILE}"),
-}
-"""What is learned before an experiment, and the file of it that ``image_weights`` asks for."""
-
 
 class Result(NamedTuple):
     """What came of an experiment: the figures of each seed's best epoch, or why there are none."""
@@ -77,18 +75,18 @@ def best_epoch(out: Path) -> tuple[int, float, float]:
     return len(rows), float(best["valid_accuracy"]), float(best["valid_mean_recall"])
 
 
-def start(name: str, budget: dict[str, Any], data: Path, out: Path) -> str | None:
-    """The image weights that an experiment starts from; learns them first where it must."""
-    if name not in STARTS:
-        return None
-    before, weights = STARTS[name]
+def start(network: NetworkConfig, budget: dict[str, Any], data: Path, out: Path) -> str:
+    """The image weights that a network starts from; learns them first where it must."""
+    before = starts_from(network)
+    if not before:
+        return network.image_weights
     path = CONFIGS / f"{before}.yaml"
     if before.startswith("pretrain_"):
         settings = read_settings(path, PretrainConfig)
         pretrain(dataclasses.replace(settings, **budget), data, out / before)
     else:
         train(dataclasses.replace(read_config(path), **budget), data, out / before)
-    return str(out / before / weights)
+    return str(out / Path(network.image_weights).relative_to(RUNS))
 
 
 def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) -> Result:
@@ -97,7 +95,7 @@ def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) ->
     millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
     found = []
     try:
-        weights = start(name, budget, data, out) or config.network.image_weights
+        weights = start(config.network, budget, data, out)
         network = dataclasses.replace(config.network, image_weights=weights)
         for seed in range(config.seed, config.seed + seeds):
             folder = out / name / f"seed_{seed}"

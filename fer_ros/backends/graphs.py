@@ -58,8 +58,8 @@ def store(graph: bytes, path: Path) -> None:
     Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, graph)
-    _replace(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
+    replace_file(path, graph)
+    replace_file(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
 
 
 def _shipped(card: ModelCard) -> bytes:
@@ -118,7 +118,8 @@ def _digest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes the whole file or, when killed meanwhile, leaves the old one. Raises OSError."""
     # one of its own for each process, so that two of them do not write into each other's
     with tempfile.NamedTemporaryFile(prefix=f"{path.name}.", dir=path.parent, delete=False) as file:
         partial = Path(file.name)

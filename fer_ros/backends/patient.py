@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.backends import Backend
+from fer_ros.errors import one_line
 from fer_ros.weights import ModelError
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 64.0
@@ -86,7 +87,7 @@ class PatientBackend:
     def _shrink(self, count: int, error: RuntimeError) -> None:
         """After a failed batch of so many crops; raises the error when there is nothing smaller."""
         is_spare = self._working() is not self._backend
-        self.trouble = f"{self.name} on {self.device}: {' '.join(str(error).split())}"
+        self.trouble = f"{self.name} on {self.device}: {one_line(error)}"
         if is_spare or (count == 1 and not self._open_spare):
             raise RuntimeError(self.trouble) from None
         self._limit = count // 2

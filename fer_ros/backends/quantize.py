@@ -16,6 +16,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from fer_ros.backends.export import OUTPUTS
+from fer_ros.backends.graphs import replace_file
 from fer_ros.backends.providers import INPUT
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.weights import ModelCard, ModelError, sha256_of, write_card
@@ -33,9 +34,7 @@ def save_quantized(card: ModelCard, graph: bytes, folder: Path) -> ModelCard:
     Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS_FILE}.partial"
-    partial.write_bytes(graph)
-    partial.replace(folder / WEIGHTS_FILE)
+    replace_file(folder / WEIGHTS_FILE, graph)
     sha256 = sha256_of(folder / WEIGHTS_FILE)
     saved = replace(card, name=folder.name, weights=WEIGHTS_FILE, sha256=sha256, folder=folder)
     write_card(saved)
@@ -51,9 +50,11 @@ def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
     """
     if len(crops_rgb) < MIN_FACES:
         raise ModelError(f"expected {MIN_FACES} faces or more to calibrate, found {len(crops_rgb)}")
+    original = onnx.load_from_string(graph)
+    props = {each.key: each.value for each in original.metadata_props}
     with tempfile.TemporaryDirectory() as folder:
         ready, done = Path(folder) / "ready.onnx", Path(folder) / "int8.onnx"
-        quant_pre_process(onnx.load_from_string(graph), str(ready), skip_symbolic_shape=True)
+        quant_pre_process(original, str(ready), skip_symbolic_shape=True)
         model = onnx.load(ready)
         names = list(_heavy(model.graph))
         if not names:
@@ -68,7 +69,6 @@ def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
             nodes_to_quantize=names,
         )
         quantized = onnx.load(done)
-    props = {each.key: each.value for each in onnx.load_from_string(graph).metadata_props}
     onnx.helper.set_model_props(quantized, {**props, "precision": "int8"})
     return quantized.SerializeToString()
 

@@ -35,7 +35,7 @@ from fer_ros.evaluation.messages import (
 )
 from fer_ros.labels import EMOTIONS, HRI_EXPRESSIONS
 from fer_ros.portrait import with_pupils
-from fer_ros.records import ranked
+from fer_ros.records import ranked, told
 from fer_ros.types import FaceEmotion
 
 NODE = "/emotion_node"
@@ -153,12 +153,9 @@ def _humans(
     if np.isfinite(face.points_xy).all():
         points = _points(face, size_hw)
         yield "landmarks", LANDMARKS, make(LANDMARKS, header, points, height, width)
-    shares = [(name, share) for name, share in ranked(face) if name in HRI_EXPRESSIONS]
-    if shares:
-        # The message has no contempt: the next best is told, with its own probability.
-        name, share = (
-            shares[0] if face.emotion in HRI_EXPRESSIONS else max(shares, key=lambda pair: pair[1])
-        )
+    expressed = told(face, HRI_EXPRESSIONS)  # which has no contempt
+    if expressed:
+        name, share = expressed
         unknown = float("nan")  # of a valence and arousal that nobody estimates
         message = make(EXPRESSION, header, HRI_EXPRESSIONS[name], unknown, unknown, share)
         yield "expression", EXPRESSION, message

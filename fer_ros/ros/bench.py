@@ -28,7 +28,7 @@ from vision_msgs.msg import Detection2DArray
 
 from fer_ros.ros.convert import to_image
 from fer_ros.ros.local import free_domain, transport
-from fer_ros.ros.process import NodeProcess, ros
+from fer_ros.ros.process import NodeProcess, ros, status_of
 from fer_ros.sample import SIZE_WH, sample_crowd
 
 CAMERA_FPS = 15.0
@@ -160,9 +160,7 @@ class Run:
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def _rss_mib(self) -> float:
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
-        return int(line.split()[1]) / 1024
+        return int(status_of(self._process.pid)["VmRSS"].split()[0]) / 1024
 
 
 def measure(seconds: float, folder: Path) -> Iterator[Load]:

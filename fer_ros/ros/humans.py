@@ -22,8 +22,9 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from fer_ros.labels import EMOTIONS, HRI_EXPRESSIONS
+from fer_ros.labels import HRI_EXPRESSIONS
 from fer_ros.portrait import portrait, roll_rad, with_pupils
+from fer_ros.records import told
 from fer_ros.ros.convert import to_image
 from fer_ros.types import FaceEmotion, FrameEmotions
 
@@ -168,17 +169,17 @@ def to_expression(face: FaceEmotion, header: Header, words: Mapping[str, str]) -
     Where the message has no word for the emotion, the most probable one of the others is told.
     Valence and arousal are NaN: nobody estimates them.
     """
-    if face.emotion is None:
+    expressed = told(face, words)
+    if expressed is None:
         return None
-    shares = dict(zip(EMOTIONS, face.probabilities.tolist(), strict=True))
-    said = face.emotion if face.emotion in words else max(words, key=lambda name: shares[name])
+    name, share = expressed
     unknown = float("nan")
     return Expression(
         header=header,
-        expression=words[said],
+        expression=words[name],
         valence=unknown,
         arousal=unknown,
-        confidence=shares[said],
+        confidence=share,
     )
 
 

@@ -69,6 +69,12 @@ def spin(node: Node, is_over: Callable[[], bool]) -> None:
         executor.shutdown()
 
 
+def status_of(pid: int) -> dict[str, str]:
+    """What Linux says of a process, such as ``VmRSS`` (proc(5))."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(":", 1) for line in lines)
+
+
 class NodeProcess:
     """A node of ``fer_ros.ros.<module>`` in a process of its own, until the context ends.
 

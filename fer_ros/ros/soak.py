@@ -32,7 +32,7 @@ from vision_msgs.msg import Detection2DArray
 
 from fer_ros.ros.convert import stamp_s, to_image
 from fer_ros.ros.local import free_domain, transport
-from fer_ros.ros.process import NodeProcess, ros
+from fer_ros.ros.process import NodeProcess, ros, status_of
 from fer_ros.sample import SIZE_WH, sample_face, sample_frames
 
 FPS = 10.0
@@ -204,9 +204,7 @@ def _samples(
 
 
 def _sample(observer: Observer, pid: int, at_s: float) -> Sample:
-    status = dict(
-        line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-    )
+    status = status_of(pid)
     heard_ms = observer.latencies_ms or [math.nan]
     middle, high = np.percentile(heard_ms, (50, 95))
     observer.latencies_ms = []
