@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from fer_ros.model.network import FaceInput
+from fer_ros.model.published import load_published
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import InputSpec
 from training.augment import (
@@ -100,6 +101,16 @@ def start_at(network: MobileFaceNet, mean: Tensor) -> None:
     last.bias.data = mean.flatten().clone()
 
 
+def rectify(network: MobileFaceNet) -> None:
+    """Makes its activations ReLUs, the slopes below zero being 0 for good.
+
+    ONNX Runtime computes a ReLU within the convolution before it, a PReLU in passes of its own.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.PReLU):
+            nn.init.zeros_(module.weight.requires_grad_(False))
+
+
 def batch(canvases: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Random views (B, 1, 112, 112) of canvases and where their points (B, 68, 2) are then."""
     draws = Draws.fresh(len(canvases))
@@ -113,7 +124,11 @@ class Run:
 
     def __init__(self, arguments: argparse.Namespace, mean: Tensor, pictures: int) -> None:
         core = MobileFaceNet()
-        start_at(core, mean)
+        if arguments.weights:
+            load_published(core, arguments.weights)
+        else:
+            start_at(core, mean)
+        rectify(core)
         self.core = core.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = nn.Sequential(FaceInput(InputSpec()), core).to(mean.device)
         self.stepped = torch.compile(self.network) if arguments.compile else self.network
@@ -171,6 +186,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="packs")
     parser.add_argument("--valid", type=Path, nargs="+", required=True, help="packs")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of an earlier run, to go on")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
