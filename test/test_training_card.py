@@ -1,12 +1,15 @@
 """The card of a model says what it is made of and what was measured."""
 
 import json
+import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from fer_ros.weights import model_folders, read_card
 from training.card import card_text
+from training.scores import confusions, scores
 
 LIMIT_BYTES = 60_000
 
@@ -61,6 +64,45 @@ def test_image_stream_has_the_past_of_its_weights(architecture, config, words):
     lines = [line for line in card_text(card, results).splitlines() if "image stream" in line]
     assert len(lines) == bool(words)
     assert all(words in line for line in lines)
+
+
+def test_figures_that_were_measured_later_have_their_sentences():
+    folder = model_folders()[0]
+    results = json.loads((folder / "metrics.json").read_text())
+    measured = {"machine": "2 cores of Abacus", "threads": 2, "load": 0.31, "faces": 300}
+    results["latency"] = {**measured, "median_ms": 9.04, "p95_ms": 12.5}
+    confusion = np.diag([12, 10, 0, 0, 0, 0, 0, 0])
+    confusion[0, 1], confusion[3, 0] = 4, 9
+    labels, seen = (np.repeat(each, confusion.ravel()) for each in np.divmod(np.arange(64), 8))
+    results["lfwx-film"] = scores(np.eye(8)[seen], labels)
+    results.pop("lfwx-lfw", None)
+    text = card_text(read_card(folder), results)
+    assert "2 threads on 2 cores of Abacus, with a load average of 0.3 before it began" in text
+    assert "over 300 faces: median 9.0 ms, 95th percentile 12.5 ms." in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| films |")]
+    assert row.startswith("| films | 35 | 62.9% (")
+    told = re.findall(r"(\w+) ([\d.]+)% \([\d. to]+\) of (\d+)", row)
+    assert told == [("neutral", "75.0", "16"), ("happiness", "100.0", "10")]
+    assert "Labeled Faces in the Wild |" not in text
+
+
+@pytest.mark.parametrize(
+    ("confusion", "most", "words"),
+    [
+        ({}, 5, []),
+        ({(0, 0): 3}, 5, []),
+        ({(0, 1): 1, (0, 0): 3, (4, 3): 2, (4, 4): 2}, 5, ["fear 50.0 4", "neutral 25.0 4"]),
+        ({(0, 1): 1, (0, 0): 3, (4, 3): 2, (4, 4): 2}, 1, ["fear 50.0 4"]),
+    ],
+)
+def test_largest_confusions_are_told_first(confusion, most, words):
+    counts = np.zeros((8, 8), int)
+    for place, count in confusion.items():
+        counts[place] = count
+    found = confusions({"confusion": counts.tolist()}, most)
+    pattern = r"(\w+) is read as \w+ in ([\d.]+)% \([\d.]+ to [\d.]+\) of its (\d+) pictures"
+    told = [re.fullmatch(pattern, each) for each in found]
+    assert [" ".join(each.groups()) for each in told] == words
 
 
 def test_a_network_without_landmarks_has_no_sentence_about_them():

@@ -1,6 +1,7 @@
 """The figures of a model: what it reads, what counts, and the command line around it."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from training.evaluate import (
     evaluate,
     evaluate_packs,
     landmark_scores,
+    latency,
     lines,
     main,
     read,
@@ -189,7 +191,8 @@ def packs(tmp_path) -> Path:
         groups = np.array([7, -1, -1, -1])
         write_pack(folder, canvas=canvas, votes=votes_for(0, 1, 2, 2), dup_group=groups)
     points = rng.uniform(0, 1, (4, 68, 2)).astype(np.float32)
-    write_pack(tmp_path / "packs" / "lfwx_test", canvas=canvas, points68=points)
+    labelled = {"label": np.zeros(4, np.int8), "source": np.array(["lfw", "film", "lfw", "lfw"])}
+    write_pack(tmp_path / "packs" / "lfwx_test", canvas=canvas, points68=points, **labelled)
     return tmp_path / "packs"
 
 
@@ -213,7 +216,19 @@ def test_figures_of_the_card(packs):
     assert [name for name in results if name.startswith("ferplus")] == names
     assert results["ferplus-3573"]["pictures"] == 4
     assert results["ferplus-new"]["pictures"] == 3
+    assert results["lfwx-lfw"]["pictures"] == 3
+    assert results["lfwx-film"]["pictures"] == 1
     assert results["landmarks-lfwx"]["pictures"] == 4
+
+
+def test_latency_is_that_of_single_faces(packs, monkeypatch):
+    counts = []
+    monkeypatch.setattr(Answers, "classify", lambda self, crops_rgb: counts.append(crops_rgb.shape))
+    found = latency(Answers(), packs / "ferplus_test", threads=2)
+    assert counts == [(1, 112, 112, 3)] * 5  # the first one warms up
+    assert (found["faces"], found["threads"]) == (4, 2)
+    assert 0 <= found["median_ms"] <= found["p95_ms"]
+    assert re.fullmatch(r"\d+ cores of .+", found["machine"])
 
 
 def test_card_goes_into_the_folder_of_the_model(packs, model, monkeypatch, capsys):
@@ -228,6 +243,9 @@ def test_card_goes_into_the_folder_of_the_model(packs, model, monkeypatch, capsy
         assert cv2.imread(str(model / name)) is not None
     said = capsys.readouterr().out
     assert "ferplus-3573: pictures 4" in said
+    assert "latency: faces 4" in said
+    assert f"median {results['latency']['median_ms']:.1f} ms" in card
+    assert "| Labeled Faces in the Wild | 3 | " in card
     assert "landmarks-lfwx-rotated: pictures 4" in said
 
 

@@ -143,7 +143,7 @@ def page(results: Results) -> str:
     threads = f"{results.threads} thread" if results.threads == 1 else f"{results.threads} threads"
     packages = [f"{name} {version(name)}" for name in ("onnxruntime", "torch", "numpy")]
     head = _HEAD.format(
-        machine=_machine(),
+        machine=machine(),
         threads=threads,
         load=results.load,
         versions=f"Python {platform.python_version()}, {', '.join(packages)}",
@@ -255,7 +255,8 @@ def _following_rows(followed: Sequence[Following]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _machine() -> str:
+def machine() -> str:
+    """In words: its cores, and what the CPU calls itself."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -10,8 +10,9 @@ the network's landmarks as ``landmarks``, where the faces have some. ``--json`` 
 ``--model MODEL --card DATA``: all figures of a model that is shipped. DATA is the folder of packs
 that the model was made from; the model's folder gets ``metrics.json``, ``CARD.md`` and the card's
 pictures. Beside FER+ by every protocol there is ``ferplus-new``, without the pictures that stand in
-its train split too, and the error of the landmarks against the teacher's, in upright photographs
-and in the same ones rotated by 20 degrees to either side.
+its train split too, the photographs of each source apart, the error of the landmarks against the
+teacher's, in upright photographs and in the same ones rotated by 20 degrees to either side, and the
+milliseconds of a face on this CPU.
 
 Every name comes a second time with ``-flip``: the mean of a picture and its mirror image. The
 network runs as on the robot, ``fer_ros.classify`` on uint8 crops.
@@ -20,10 +21,12 @@ network runs as on the robot, ``fer_ros.classify`` on uint8 crops.
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -38,6 +41,7 @@ from fer_ros.evaluation import pictures
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import ModelCard
 from training.augment import move_points, view
+from training.benchmark_page import machine
 from training.card import card_text
 from training.data import Faces, load_faces, seen_elsewhere
 from training.find import detector_for
@@ -51,6 +55,7 @@ from training.sources import OPTIONS, add_options, from_arguments
 from training.votes import PROTOCOLS
 
 ROTATION_DEG = 20.0
+LATENCY_FACES = 300
 _AT_ONCE = 32
 
 Floats = NDArray[np.float32]
@@ -143,9 +148,53 @@ def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
     return {
         **_about(classifier.card),
         **score(classifier, load_faces(test), counted, voted=True),
+        **score_sources(classifier, photographs),
         "landmarks-lfwx": landmark_scores(classifier, photographs),
         "landmarks-lfwx-rotated": landmark_scores(classifier, photographs, ROTATION_DEG),
     }
+
+
+def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
+    """The figures of a pack with labels, as ``lfwx-SOURCE`` for each source of its faces."""
+    pack = Pack.open(folder)
+    sources = pack.column("source")
+    counted = {f"{pack.card.dataset}-{name}": sources == name for name in np.unique(sources)}
+    return score(classifier, load_faces(folder), counted, voted=False)
+
+
+def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any]:
+    """Milliseconds from one crop to points and probabilities, over the first faces of a pack.
+
+    ``load``: the machine's average of the minute before; ``threads``: those of the classifier.
+    """
+    load = round(os.getloadavg()[0], 1)
+    crops = load_faces(folder).canvases[:LATENCY_FACES, INSIDE, INSIDE, None].numpy()
+    crops_rgb = np.repeat(crops, 3, axis=3)
+    classifier.classify(crops_rgb[:1])  # the first call of a runtime is slower
+    spent_ms = []
+    for place in range(len(crops_rgb)):
+        since = perf_counter()
+        classifier.classify(crops_rgb[place : place + 1])
+        spent_ms.append((perf_counter() - since) * 1000)
+    median, high = np.percentile(spent_ms, (50, 95))
+    return {
+        "faces": len(spent_ms),
+        "median_ms": round(float(median), 1),
+        "p95_ms": round(float(high), 1),
+        "threads": threads,
+        "machine": machine(),
+        "load": load,
+    }
+
+
+def fill_card(model: str, packs: Path) -> dict[str, Any]:
+    """Measures everything, writes it into the model's folder and returns it."""
+    on_cpu = ClassifierConfig(model=model, backend="onnx", device="cpu", threads=2)
+    spent = latency(Classifier(on_cpu), packs / "ferplus_test", on_cpu.threads)
+    classifier = Classifier(ClassifierConfig(model=model))
+    results = {**evaluate_packs(classifier, packs), "latency": spent}
+    write_card(classifier.card, results)
+    return results
 
 
 def rotated(canvases: Tensor, points: Tensor, degrees: float) -> tuple[NDArray[np.uint8], Tensor]:
@@ -235,7 +284,7 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
         if "accuracy" in found:
             cells = zip(SCORE_HEAD, score_cells(found), strict=True)
             yield f"{name}: {', '.join(f'{title} {cell}' for title, cell in cells)}"
-        elif "median_nme" in found:
+        elif "median_nme" in found or "median_ms" in found:
             yield f"{name}: {', '.join(f'{key} {value}' for key, value in found.items())}"
 
 
@@ -279,9 +328,7 @@ def main() -> None:
         for path in files:
             path.parent.mkdir(parents=True, exist_ok=True)
         if arguments.card:
-            classifier = Classifier(ClassifierConfig(model=arguments.model))
-            results = evaluate_packs(classifier, arguments.card)
-            write_card(classifier.card, results)
+            results = fill_card(arguments.model, arguments.card)
         else:
             results = on_data(arguments)
         if arguments.json:

@@ -7,6 +7,7 @@ the percentile interval of a bootstrap over the pictures (Efron and Tibshirani, 
 their counts in the confusion, so those are what is drawn.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,39 @@ def recall_rows(found: dict[str, Any]) -> list[list[str]]:
             recall = _range(found["recall"][name], found["recall_interval"][name])
             rows.append([name, str(sum(row)), recall, taken_for])
     return rows
+
+
+def confusions(found: dict[str, Any], most: int) -> list[str]:
+    """Of the figures of ``scores``, the largest shares of a label that were read as another one.
+
+    In words, the largest first, with intervals; so many at most.
+    """
+    counts = np.array(found["confusion"])
+    wrong = counts * (1 - np.eye(len(counts), dtype=np.int64))
+    total = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
+    shares = wrong / np.maximum(total, 1)
+    low, high = wilson(wrong, total)
+    places = [divmod(int(place), len(counts)) for place in np.argsort(-shares, axis=None)[:most]]
+    return [
+        f"{EMOTIONS[label]} is read as {EMOTIONS[seen]} in "
+        f"{_range(shares[label, seen], [low[label, seen], high[label, seen]])} of its "
+        f"{total[label, seen]} pictures"
+        for label, seen in places
+        if wrong[label, seen]
+    ]
+
+
+def told_recalls(found: dict[str, Any], least: int, most: float = math.inf) -> list[str]:
+    """Of the figures of ``scores``, in words, some recalls with their intervals.
+
+    Of the emotions that have at least ``least`` pictures and fewer than ``most``.
+    """
+    rows = zip(found["confusion"], EMOTIONS, strict=True)
+    return [
+        f"{name} {_range(found['recall'][name], found['recall_interval'][name])} of {sum(row)}"
+        for row, name in rows
+        if least <= sum(row) < most
+    ]
 
 
 def _range(share: float, ends: list[float]) -> str:
