@@ -120,3 +120,54 @@ def test_what_an_experiment_starts_from_is_learned_first(packs, tmp_path, monkey
     assert (out / "pretrain_tiny" / "trunk.safetensors").exists()
     settings = yaml.safe_load((out / "after" / "seed_0" / "run.yaml").read_text())
     assert settings["network"]["image_weights"] == str(out / "pretrain_tiny" / "trunk.safetensors")
+
+
+@pytest.fixture
+def chain(tmp_path, monkeypatch):
+    """``last`` starts from ``middle``, which starts from ``first``."""
+    small = {"architecture": "vit_base", "config": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
+
+    def write(name: str, before: str) -> None:
+        weights = before and f"runs/{before}/model/{before}/weights.safetensors"
+        network = {**small, "image_weights": weights}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"network": network}))
+
+    for name, before in (("first", ""), ("middle", "first"), ("last", "middle")):
+        write(name, before)
+    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"last": None})
+    return write
+
+
+@pytest.mark.usefixtures("chain")
+def test_what_an_experiment_starts_from_may_start_from_another(packs, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(
+        experiments,
+        "train",
+        lambda config, data, out: trained.append((out, config.epochs, config.network)),
+    )
+    monkeypatch.setattr(experiments, "best_epoch", lambda out: (1, 0.5, 0.5))
+    out = tmp_path / "out"
+    assert run(monkeypatch, packs, out, "--epochs", 1) == 0
+    model = "{0}/model/{0}/weights.safetensors"
+    assert [(folder, epochs, each.image_weights) for folder, epochs, each in trained] == [
+        (out / "first", 1, ""),
+        (out / "middle", 1, str(out / model.format("first"))),
+        (out / "last" / "seed_0", 1, str(out / model.format("middle"))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "words"),
+    [
+        ("last", "last", "last.yaml: starts from itself (last from last)"),
+        ("first", "last", "last.yaml: starts from itself (last from middle from first from last)"),
+        ("first", "middle", "middle.yaml: starts from itself (last from middle from first from"),
+    ],
+)
+def test_circles_are_told(packs, tmp_path, monkeypatch, capsys, chain, name, before, words):
+    chain(name, before)
+    assert run(monkeypatch, packs, tmp_path / "out") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line

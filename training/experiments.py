@@ -75,18 +75,29 @@ def best_epoch(out: Path) -> tuple[int, float, float]:
     return len(rows), float(best["valid_accuracy"]), float(best["valid_mean_recall"])
 
 
-def start(network: NetworkConfig, budget: dict[str, Any], data: Path, out: Path) -> str:
-    """The image weights that a network starts from; learns them first where it must."""
+def start(
+    network: NetworkConfig, budget: dict[str, Any], data: Path, out: Path, after: tuple[str, ...]
+) -> NetworkConfig:
+    """The network with the image weights that it starts from; learns them first where it must.
+
+    ``after``: the experiments that wait for it. ValueError, one line, when it is one of them.
+    """
     before = starts_from(network)
     if not before:
-        return network.image_weights
+        return network
     path = CONFIGS / f"{before}.yaml"
+    if before in after:
+        road = " from ".join((*after, before))
+        raise ValueError(f"{path}: starts from itself ({road}): name other image_weights in it")
     if before.startswith("pretrain_"):
         settings = read_settings(path, PretrainConfig)
         pretrain(dataclasses.replace(settings, **budget), data, out / before)
     else:
-        train(dataclasses.replace(read_config(path), **budget), data, out / before)
-    return str(out / Path(network.image_weights).relative_to(RUNS))
+        config = read_config(path)
+        begun = start(config.network, budget, data, out, (*after, before))
+        train(dataclasses.replace(config, network=begun, **budget), data, out / before)
+    weights = out / Path(network.image_weights).relative_to(RUNS)
+    return dataclasses.replace(network, image_weights=str(weights))
 
 
 def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) -> Result:
@@ -95,8 +106,7 @@ def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) ->
     millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
     found = []
     try:
-        weights = start(config.network, budget, data, out)
-        network = dataclasses.replace(config.network, image_weights=weights)
+        network = start(config.network, budget, data, out, (name,))
         for seed in range(config.seed, config.seed + seeds):
             folder = out / name / f"seed_{seed}"
             train(dataclasses.replace(config, network=network, seed=seed), data, folder)
