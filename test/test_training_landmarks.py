@@ -6,15 +6,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import frontal_points
 from pack_tools import write_pack, write_points
-from run_tools import run
+from run_tools import figures, run, run_and_kill
+from safetensors.torch import load_file, save_file
 
 from fer_ros.model.mobilefacenet import MobileFaceNet
 from fer_ros.model.published import load_published
 from training import landmarks as training
 from training import prepare
-from training.landmarks import load, nme, start_at, wing
+from training.landmarks import LandmarksConfig, Run, load, nme, rectify, start_at, wing
 from training.mesh68 import MESH_TO_68
 
 
@@ -70,7 +72,13 @@ def test_from_the_files_of_300w_to_weights(tmp_path, astronaut, monkeypatch, cap
     error = float(said.split("valid NME mean ")[1].split(",")[0])
     assert 0 < error < 0.1
     load_published(MobileFaceNet(), out)
-    assert [path.name for path in out.parent.iterdir()] == [out.name]
+    assert {path.name for path in out.parent.iterdir()} == {"landmarks", "landmarks.safetensors"}
+    ran = yaml.safe_load((out.parent / "landmarks" / "run.yaml").read_text())
+    assert (ran["train"], ran["valid"]) == (["300w_train"], ["300w_test"])
+    assert (ran["batch"], ran["epochs"], ran["seed"]) == (2, 2, 0)
+    assert {"revision", "versions"} <= ran.keys()
+    assert len(set(ran["data_sha256"].values())) == 2
+    assert [row["epoch"] for row in figures(out.parent / "landmarks")] == [1, 2]
 
 
 @pytest.fixture
@@ -121,3 +129,68 @@ def test_a_loss_that_is_no_number_leaves_the_last_good_epoch(packs, monkeypatch)
     with pytest.raises(SystemExit, match="the loss is not a number"):
         run(monkeypatch, training, *given, "--batch", 2, "--epochs", 2)
     load_published(MobileFaceNet(), out)
+
+
+def words(packs: Path, name: str) -> list[object]:
+    given = ["--train", packs / "set_train", "--valid", packs / "set_valid"]
+    return [*given, "--out", packs / name, "--batch", 2, "--epochs", 2]
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_numbers(packs, monkeypatch, capsys):
+    epochs = ("--epochs", 3)
+    run(monkeypatch, training, *words(packs, "whole.safetensors"), *epochs)
+    run_and_kill(monkeypatch, training, *words(packs, "killed.safetensors"), *epochs)
+    assert len(figures(packs / "killed")) == 1
+    run(monkeypatch, training, *words(packs, "killed.safetensors"), *epochs)
+    assert figures(packs / "killed") == figures(packs / "whole")
+    whole, killed = (load_file(packs / f"{name}.safetensors") for name in ("whole", "killed"))
+    assert [name for name in whole if not whole[name].equal(killed[name])] == []
+    capsys.readouterr()
+    run(monkeypatch, training, *words(packs, "whole.safetensors"), *epochs)
+    assert "epoch" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "message"),
+    [
+        ("new.safetensors", ["--lr", "0.1"], "lr was 0.002, is 0.1; give another folder"),
+        ("new", [], "--out: expected a file NAME.safetensors, found"),
+        ("new.safetensors", ["--weights", "{}/no.safetensors"], "no.safetensors: "),
+        ("new.safetensors", ["--weights", "{}/other.safetensors"], "other.safetensors: "),
+    ],
+)
+def test_what_a_run_cannot_start_from_is_one_line(packs, monkeypatch, name, more, message):
+    save_file({"weight": torch.zeros(1)}, packs / "other.safetensors")
+    points = torch.zeros(2, 68, 2)
+    canvases = torch.zeros(2, 144, 144, dtype=torch.uint8)
+    config = LandmarksConfig(["set_train"], ["set_valid"], epochs=2, batch=2)
+    (packs / "new").mkdir()
+    Run(config, canvases, points).keep(packs / "new" / "last.pt", [])
+    given = [*words(packs, name), *(each.format(packs) for each in more)]
+    with pytest.raises(SystemExit, match=f"^landmarks: .*{message}") as ended:
+        run(monkeypatch, training, *given)
+    assert "\n" not in str(ended.value.code)
+
+
+def slopes(network: MobileFaceNet) -> list[torch.Tensor]:
+    return [each.weight for each in network.modules() if isinstance(each, torch.nn.PReLU)]
+
+
+def test_activations_are_relus_and_stay_so(packs, monkeypatch):
+    network = MobileFaceNet()
+    assert slopes(network)
+    assert all(each.any() for each in slopes(network))
+    run(monkeypatch, training, *words(packs, "relu.safetensors"))
+    load_published(network, packs / "relu.safetensors")
+    assert not any(each.any() for each in slopes(network))
+
+
+def test_a_run_starts_from_the_weights_of_another(tmp_path):
+    torch.manual_seed(1)
+    earlier = MobileFaceNet()
+    save_file(earlier.state_dict(), tmp_path / "earlier.safetensors")
+    config = LandmarksConfig(weights=str(tmp_path / "earlier.safetensors"), batch=2)
+    started = Run(config, torch.zeros(2, 144, 144, dtype=torch.uint8), torch.zeros(2, 68, 2))
+    rectify(earlier)
+    wanted, found = earlier.state_dict(), started.core.state_dict()
+    assert [name for name in wanted if not wanted[name].equal(found[name])] == []

@@ -6,13 +6,18 @@ no face. The loss is the Wing loss (Feng et al., 2018) in pixels of the crop; th
 the mean point distance over the distance of the outer eye corners (NME), on the packs of
 ``--valid``. A picture that is in one of them and of ``--train`` ends the run before it begins.
 
-``--out`` gets the weights of the last epoch that was completed.
+``--out NAME.safetensors`` gets the weights of the last epoch that was completed, the folder NAME
+beside it ``run.yaml``, ``metrics.csv`` and ``last.pt``. The same command goes on with a run that
+was killed, from the last epoch that was completed, to the same numbers.
 """
 
 import argparse
+import hashlib
 import sys
 import time
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,9 +42,26 @@ from training.augment import (
 from training.data import stands_in
 from training.losses import clip_gradient
 from training.packs import Pack, gather
-from training.state import write_weights
+from training.processes import epoch_numbers
+from training.runlog import RunLog, write_settings
+from training.state import Part, read_state, write_state, write_weights
 
 STRONG = AugmentConfig(rotate_deg=30.0, scale=0.2, shift=0.1, low_resolution=0.4, erase=0.4)
+
+
+@dataclass(frozen=True)
+class LandmarksConfig:
+    """The command line, but for where the packs and the outcome lie."""
+
+    train: list[str] = field(default_factory=list)  # names of packs
+    valid: list[str] = field(default_factory=list)
+    weights: str = ""
+    epochs: int = 4
+    batch: int = 64
+    lr: float = 2e-3
+    seed: int = 0
+    bf16: bool = False
+    compile: bool = False
 
 
 def wing(predicted: Tensor, target: Tensor, width: float = 8.0, curvature: float = 2.0) -> Tensor:
@@ -120,29 +142,45 @@ def batch(canvases: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Run:
-    """All that a training holds while it runs."""
+    """All that a training holds while it runs; ``canvases`` and ``points`` are what it learns."""
 
-    def __init__(self, arguments: argparse.Namespace, mean: Tensor, pictures: int) -> None:
+    def __init__(self, config: LandmarksConfig, canvases: Tensor, points: Tensor) -> None:
+        self.config, self.canvases, self.points = config, canvases, points
         core = MobileFaceNet()
-        if arguments.weights:
-            load_published(core, arguments.weights)
+        if config.weights:
+            load_published(core, Path(config.weights))
         else:
-            start_at(core, mean)
+            start_at(core, points.mean(dim=0))
         rectify(core)
         self.core = core.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = nn.Sequential(FaceInput(InputSpec()), core).to(mean.device)
-        self.stepped = torch.compile(self.network) if arguments.compile else self.network
-        self.bf16, self.batch = arguments.bf16, arguments.batch
-        self.steps = pictures // arguments.batch
-        self.optimizer = torch.optim.AdamW(core.parameters(), lr=arguments.lr, weight_decay=1e-2)
+        self.network = nn.Sequential(FaceInput(InputSpec()), core).to(points.device)
+        self.stepped = torch.compile(self.network) if config.compile else self.network
+        self.steps = len(canvases) // config.batch
+        self.optimizer = torch.optim.AdamW(core.parameters(), lr=config.lr, weight_decay=1e-2)
         self.schedule: LRScheduler = OneCycleLR(
-            self.optimizer, arguments.lr, total_steps=arguments.epochs * self.steps, pct_start=0.15
+            self.optimizer, config.lr, total_steps=config.epochs * self.steps, pct_start=0.15
         )
+
+    def resume(self, path: Path) -> list[dict[str, Any]]:
+        """Goes on from the state in a file, if there is one; the figures of its epochs.
+
+        ValueError, one line, when it is broken or of another run.
+        """
+        rows = read_state(path, self.config, self._parts()).get("rows", [])
+        self.schedule.last_epoch = len(rows) * self.steps  # it counts steps
+        return rows
+
+    def keep(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Writes the state that ``resume`` reads."""
+        write_state(path, self.config, {"rows": rows}, self._parts())
+
+    def _parts(self) -> dict[str, Part]:
+        return {"network": self.core, "optimizer": self.optimizer}
 
 
 def learn(run: Run, crops: Tensor, target: Tensor) -> float:
     """One step; the loss before it. ValueError when it is not a number."""
-    with torch.autocast(crops.device.type, torch.bfloat16, enabled=run.bf16):
+    with torch.autocast(crops.device.type, torch.bfloat16, enabled=run.config.bf16):
         predicted = run.stepped(crops)
     loss = wing(predicted.float(), target)
     run.optimizer.zero_grad(set_to_none=True)
@@ -153,48 +191,105 @@ def learn(run: Run, crops: Tensor, target: Tensor) -> float:
     return loss.item()
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """The whole run: ``arguments`` are those of the command line. ValueError, one line."""
-    torch.manual_seed(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_leaks(arguments.train, arguments.valid)
-    (canvases, points), valid = (
-        [each.to(device) for each in load(paths)] for paths in (arguments.train, arguments.valid)
+def train_epoch(run: Run, epoch: int) -> float:
+    """One pass over the faces, with random numbers of its own; the mean loss."""
+    torch.manual_seed(epoch_numbers(run.config.seed, epoch).initial_seed())
+    order = torch.randperm(len(run.canvases))[: run.steps * run.config.batch]
+    total = 0.0
+    bar = tqdm(
+        order.to(run.canvases.device).split(run.config.batch),
+        desc=f"epoch {epoch + 1}/{run.config.epochs}",
     )
-    if len(canvases) < arguments.batch:
-        found = f"found {len(canvases)} faces"
-        raise ValueError(f"--train: expected at least a batch of {arguments.batch}, {found}")
-    run, started = Run(arguments, points.mean(dim=0), len(canvases)), time.monotonic()
-    for epoch in range(arguments.epochs):
-        order = torch.randperm(len(canvases))[: run.steps * run.batch].to(device)
-        bar = tqdm(order.split(run.batch), desc=f"epoch {epoch + 1}/{arguments.epochs}")
-        for chosen in bar:
-            loss = learn(run, *batch(canvases[chosen], points[chosen]))
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        errors = evaluate(run.network, *valid)
+    for step, chosen in enumerate(bar):
+        total += learn(run, *batch(run.canvases[chosen], run.points[chosen]))
+        bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
+    return total / run.steps
+
+
+def complete_epoch(run: Run, epoch: int, valid: list[Tensor]) -> dict[str, Any]:
+    """Trains and validates one epoch; its figures."""
+    started = time.monotonic()
+    lr, loss = run.optimizer.param_groups[0]["lr"], train_epoch(run, epoch)
+    spent_s = time.monotonic() - started
+    errors = evaluate(run.network, *valid)
+    return {
+        "epoch": epoch + 1,
+        "lr": lr,
+        "train_loss": loss,
+        "valid_nme_mean": errors.mean().item(),
+        "valid_nme_median": errors.median().item(),
+        "valid_nme_p95": errors.quantile(0.95).item(),
+        "pictures_per_s": run.steps * run.config.batch / spent_s,
+    }
+
+
+def run_epochs(run: Run, valid: list[Tensor], out: Path) -> None:
+    """From where the run stands to its end; ``out`` is the file of the weights."""
+    folder = out.with_suffix("")
+    log = RunLog(folder, run.resume(folder / "last.pt"))
+    for epoch in range(len(log.rows), run.config.epochs):
+        row = complete_epoch(run, epoch, valid)
+        log.add(row)
+        write_weights(out, run.core.state_dict())
+        run.keep(folder / "last.pt", log.rows)
         print(
-            f"epoch {epoch + 1}: {(time.monotonic() - started) / 60:.1f} min, valid NME mean "
-            f"{errors.mean():.4f}, median {errors.median():.4f}, p95 {errors.quantile(0.95):.4f}",
+            f"epoch {row['epoch']}: valid NME mean {row['valid_nme_mean']:.4f}, median "
+            f"{row['valid_nme_median']:.4f}, p95 {row['valid_nme_p95']:.4f}, "
+            f"{row['pictures_per_s']:.0f} pictures/s",
             flush=True,
         )
-        write_weights(arguments.out, run.core.state_dict())
+    log.close()
+
+
+def digest(parts: list[Tensor]) -> str:
+    """Hexadecimal sha256 of canvases and points."""
+    total = hashlib.sha256()
+    for values in parts:
+        total.update(values.cpu().numpy().reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
+
+def train(config: LandmarksConfig, packs: list[Path], valid_packs: list[Path], out: Path) -> None:
+    """The whole run. ValueError or OSError, one line, when it cannot be."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out: expected a file NAME.safetensors, found {out}: give it that end")
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_leaks(packs, valid_packs)
+    (canvases, points), valid = (
+        [each.to(device) for each in load(paths)] for paths in (packs, valid_packs)
+    )
+    if len(canvases) < config.batch:
+        found = f"found {len(canvases)} faces"
+        raise ValueError(f"--train: expected at least a batch of {config.batch}, {found}")
+    run = Run(config, canvases, points)
+    hashes = {"train": digest([canvases, points]), "valid": digest(valid)}
+    write_settings(out.with_suffix(""), config, hashes)
+    run_epochs(run, valid, out)
 
 
 def main() -> None:
     """Command line."""
+    usual = LandmarksConfig()
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--train", type=Path, nargs="+", required=True, help="packs")
     parser.add_argument("--valid", type=Path, nargs="+", required=True, help="packs")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="of an earlier run, to go on")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--weights", metavar="FILE", default=usual.weights, help="of an earlier run, to start from"
+    )
+    parser.add_argument("--epochs", type=int, default=usual.epochs)
+    parser.add_argument("--batch", type=int, default=usual.batch)
+    parser.add_argument("--lr", type=float, default=usual.lr)
+    parser.add_argument("--seed", type=int, default=usual.seed)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    arguments = parser.parse_args()
+    values = {each.name: getattr(arguments, each.name) for each in fields(LandmarksConfig)}
+    for split in ("train", "valid"):
+        values[split] = [path.resolve().name for path in values[split]]
     try:
-        train(parser.parse_args())
+        train(LandmarksConfig(**values), arguments.train, arguments.valid, arguments.out)
     except (ValueError, OSError) as error:
         sys.exit(f"landmarks: {error}")
 
