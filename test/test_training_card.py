@@ -66,7 +66,7 @@ def test_image_stream_has_the_past_of_its_weights(architecture, config, words):
     assert all(words in line for line in lines)
 
 
-def test_figures_that_were_measured_later_have_their_sentences():
+def test_photographs_and_latency_have_their_figures():
     folder = model_folders()[0]
     results = json.loads((folder / "metrics.json").read_text())
     measured = {"machine": "2 cores of Abacus", "threads": 2, "load": 0.31, "faces": 300}
@@ -74,16 +74,14 @@ def test_figures_that_were_measured_later_have_their_sentences():
     confusion = np.diag([12, 10, 0, 0, 0, 0, 0, 0])
     confusion[0, 1], confusion[3, 0] = 4, 9
     labels, seen = (np.repeat(each, confusion.ravel()) for each in np.divmod(np.arange(64), 8))
-    results["lfwx-film"] = scores(np.eye(8)[seen], labels)
-    results.pop("lfwx-lfw", None)
+    results["lfwx-film"] = {**scores(np.eye(8)[seen], labels), "persons": 7}
     text = card_text(read_card(folder), results)
     assert "2 threads on 2 cores of Abacus, with a load average of 0.3 before it began" in text
     assert "over 300 faces: median 9.0 ms, 95th percentile 12.5 ms." in text
     (row,) = [line for line in text.splitlines() if line.startswith("| films |")]
-    assert row.startswith("| films | 35 | 62.9% (")
+    assert row.startswith("| films | 7 | 35 | 62.9% (")
     told = re.findall(r"(\w+) ([\d.]+)% \([\d. to]+\) of (\d+)", row)
     assert told == [("neutral", "75.0", "16"), ("happiness", "100.0", "10")]
-    assert "Labeled Faces in the Wild |" not in text
 
 
 @pytest.mark.parametrize(

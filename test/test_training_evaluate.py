@@ -192,6 +192,7 @@ def packs(tmp_path) -> Path:
         write_pack(folder, canvas=canvas, votes=votes_for(0, 1, 2, 2), dup_group=groups)
     points = rng.uniform(0, 1, (4, 68, 2)).astype(np.float32)
     labelled = {"label": np.zeros(4, np.int8), "source": np.array(["lfw", "film", "lfw", "lfw"])}
+    labelled["identity"] = np.array(["a", "b", "b", "a"])
     write_pack(tmp_path / "packs" / "lfwx_test", canvas=canvas, points68=points, **labelled)
     return tmp_path / "packs"
 
@@ -245,7 +246,7 @@ def test_card_goes_into_the_folder_of_the_model(packs, model, monkeypatch, capsy
     assert "ferplus-3573: pictures 4" in said
     assert "latency: faces 4" in said
     assert f"median {results['latency']['median_ms']:.1f} ms" in card
-    assert "| Labeled Faces in the Wild | 3 | " in card
+    assert "| Labeled Faces in the Wild | 2 | 3 | " in card
     assert "landmarks-lfwx-rotated: pictures 4" in said
 
 

@@ -155,11 +155,17 @@ def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
 
 
 def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
-    """The figures of a pack with labels, as ``lfwx-SOURCE`` for each source of its faces."""
+    """The figures of a pack with labels, as ``lfwx-SOURCE`` for each source of its faces.
+
+    ``persons`` counts who is in the pictures, where the data set says so.
+    """
     pack = Pack.open(folder)
-    sources = pack.column("source")
+    sources, who = pack.column("source"), pack.column("identity")
     counted = {f"{pack.card.dataset}-{name}": sources == name for name in np.unique(sources)}
-    return score(classifier, load_faces(folder), counted, voted=False)
+    results = score(classifier, load_faces(folder), counted, voted=False)
+    for name, keep in counted.items():
+        results[name]["persons"] = len(np.unique(who[keep]))
+    return results
 
 
 def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any]:
