@@ -105,6 +105,7 @@ class ClassifierConfig(Checked):
     model: str = setting("two_stream_small", "a folder of models/, or the path of a model folder")
     backend: str = setting("auto", "auto, torch or onnx; auto is the fastest that works")
     device: str = setting("auto", "auto, cpu, cuda or cuda:N")
+    precision: str = setting("auto", "auto, fp32, fp16 or bf16; auto is fp16 in PyTorch on CUDA")
     threads: int = setting(
         2, "CPU threads of the networks, which sleep while they wait; 0: all cores", 0, 256
     )
@@ -113,6 +114,10 @@ class ClassifierConfig(Checked):
         super().__post_init__()
         if self.backend not in {"auto", "torch", "onnx"}:
             raise ValueError(f"backend: expected auto, torch or onnx, got {self.backend!r}")
+        if self.precision not in {"auto", "fp32", "fp16", "bf16"}:
+            raise ValueError(
+                f"precision: expected auto, fp32, fp16 or bf16, got {self.precision!r}"
+            )
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from fer_ros import backends
+from fer_ros.align import align
 from fer_ros.backends import BackendError, open_backend
 from fer_ros.backends.onnx import OnnxBackend
-from fer_ros.backends.pytorch import choose_device
+from fer_ros.backends.pytorch import TorchBackend, choose_device, choose_precision
 from fer_ros.config import ClassifierConfig
 from fer_ros.model import build_model
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
-from fer_ros.weights import InputSpec, ModelCard, ModelError
+from fer_ros.weights import InputSpec, ModelCard, ModelError, find_model, read_card
 
 NEEDS_NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -36,11 +37,11 @@ class Runtime:
     def __init__(self, name, *devices):
         self.name, self.devices = name, devices
 
-    def __call__(self, card, device, threads):
-        if device not in self.devices:
-            raise BackendError(f"{self.name} has no {device}")
+    def __call__(self, card, config):
+        if config.device not in self.devices:
+            raise BackendError(f"{self.name} has no {config.device}")
         opened = Runtime(self.name)
-        opened.device = "cpu" if device == "auto" else device
+        opened.device = "cpu" if config.device == "auto" else config.device
         return opened
 
 
@@ -107,8 +108,6 @@ def test_damaged_weights_are_no_reason_to_try_another_runtime(card, tmp_path, mo
         (tmp_path / name).write_bytes((card.folder / name).read_bytes())
     with (tmp_path / "weights.safetensors").open("ab") as weights:
         weights.write(b"more")
-    from fer_ros.weights import read_card
-
     for backend in ("torch", "onnx"):
         with pytest.raises(ModelError, match="the file is damaged") as caught:
             open_backend(read_card(tmp_path), ClassifierConfig(backend=backend, device="cpu"))
@@ -127,6 +126,96 @@ def test_both_runtimes_give_the_same(card):
         np.testing.assert_allclose(mine, theirs, atol=1e-3)
 
 
+# what is asked for, the device, its compute capability; what is computed in
+PRECISIONS = [
+    ("auto", "cpu", None, "fp32"),
+    ("fp32", "cpu", None, "fp32"),
+    ("bf16", "cpu", None, "bf16"),
+    ("auto", "cuda", (6, 2), "fp32"),
+    ("auto", "cuda:1", (7, 0), "fp16"),
+    ("auto", "cuda", (9, 0), "fp16"),
+    ("fp32", "cuda", (9, 0), "fp32"),
+    ("fp16", "cuda", (5, 3), "fp16"),
+    ("bf16", "cuda", (8, 7), "bf16"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "device", "capability", "chosen"), PRECISIONS)
+def test_the_precision(monkeypatch, wanted, device, capability, chosen):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda asked: capability)
+    assert choose_precision(wanted, device) == chosen
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "said"),
+    [
+        ("fp16", "cpu", "needs CUDA, and the device is cpu: set classifier.precision to auto"),
+        ("bf16", "cuda:1", r"needs compute capability 8\.0, and cuda:1 has 7\.2: set classifier"),
+    ],
+)
+def test_a_precision_that_pytorch_refuses(monkeypatch, wanted, device, said):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda asked: (7, 2))
+    with pytest.raises(BackendError, match=f"^PyTorch: precision '{wanted}' {said}"):
+        choose_precision(wanted, device)
+
+
+def test_a_precision_that_no_runtime_has_is_told_with_what_to_set(card):
+    with pytest.raises(ModelError, match="PyTorch: precision 'fp16' needs CUDA") as caught:
+        open_backend(card, ClassifierConfig(device="cpu", precision="fp16"))
+    assert "ONNX Runtime: precision 'fp16' needs TensorRT" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_precision_leads_to_the_runtime_that_has_it(card):
+    choice = open_backend(card, ClassifierConfig(device="cpu", precision="bf16", threads=1))
+    assert choice.reason.startswith("PyTorch in bf16 on cpu: ONNX Runtime: precision 'bf16' needs")
+    points_xy, probabilities = choice.backend.run(np.zeros((2, 112, 112, 3), np.uint8))
+    assert np.isnan(points_xy).all()  # this network has none
+    assert points_xy.dtype == probabilities.dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def faces(astronaut) -> np.ndarray:
+    """Crops (5, 112, 112, 3) of the portrait, upright, mirrored, tilted, near and far."""
+    five = np.array([[204, 105], [246, 104], [227, 137], [208, 150], [246, 149]], np.float32)
+    views = [five, five + 4, five * (1, 0.9) + (0, 10), (five - 225) * 1.3 + 225]
+    crops = np.concatenate([align(astronaut, view[None]).crops_rgb for view in views])
+    return np.concatenate([crops, crops[:1, :, ::-1]])
+
+
+DEVICES = [
+    pytest.param("cpu", "bf16", "PyTorch in bf16"),
+    *(
+        pytest.param(
+            "cuda",
+            precision,
+            name,
+            marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        )
+        for precision, name in [
+            ("fp32", "PyTorch"),
+            ("fp16", "PyTorch in fp16"),
+            ("bf16", "PyTorch in bf16"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize(("device", "precision", "name"), DEVICES)
+def test_another_precision_reads_the_same_in_a_face(faces, device, precision, name):
+    shipped = read_card(find_model("two_stream_small"))
+    points_xy, probabilities = TorchBackend(shipped, "cpu", 1).run(faces)
+    backend = TorchBackend(shipped, device, 1, precision)
+    assert backend.name == name
+    for count in (1, 5, 2):
+        mine = backend.run(faces[:count])
+        assert [each.dtype for each in mine] == [np.float32] * 2
+        np.testing.assert_allclose(mine[0], points_xy[:count], atol=0.5)
+        np.testing.assert_allclose(mine[1], probabilities[:count], atol=0.03)
+        assert mine[1].argmax(1).tolist() == probabilities[:count].argmax(1).tolist()
+        assert (mine[1] != probabilities[:count]).any()
+
+
 def test_a_graph_that_onnx_runtime_cannot_read(card, monkeypatch):
     monkeypatch.setattr("fer_ros.backends.onnx.graph_of", lambda card, on_cpu: b"not a graph")
     with pytest.raises(BackendError, match="ONNX Runtime: the graph of fresh: "):
@@ -139,7 +228,7 @@ def test_a_runtime_that_is_not_installed(card, monkeypatch, module):
     monkeypatch.delitem(sys.modules, "fer_ros.backends.pytorch", raising=False)
     wanted = {"onnxruntime": "onnx", "torch": "torch"}[module]
     with pytest.raises(BackendError, match="cannot be imported"):
-        backends._OPEN[wanted](card, "cpu", 1)
+        backends._OPEN[wanted](card, ClassifierConfig(device="cpu", threads=1))
 
 
 _WITHOUT_TORCH = """

@@ -59,6 +59,30 @@ def test_the_choice(machine, available, version, card, device, chosen):
     assert names(choose(card, device)) == chosen
 
 
+@pytest.mark.parametrize(
+    ("available", "version", "device", "precision", "in_fp16"),
+    [
+        (FULL, 100300, "auto", "auto", False),
+        (FULL, 100300, "auto", "fp32", False),
+        (FULL, 100300, "cuda:1", "fp16", True),
+        (FULL, 100300, "auto", "bf16", None),
+        (FULL, 100300, "cpu", "fp16", None),
+        (FULL, 0, "cuda", "fp16", None),
+        ([CPU], 0, "auto", "fp16", None),
+        ([CPU], 0, "cpu", "bf16", None),
+    ],
+)
+def test_the_precision_is_for_tensorrt(machine, available, version, device, precision, in_fp16):
+    machine(available, version)
+    if in_fp16 is None:
+        said = f"^ONNX Runtime: precision '{precision}' needs .*: set classifier.precision to auto"
+        with pytest.raises(BackendError, match=said):
+            choose(CARD, device, precision)
+    else:
+        (_, options), *_ = choose(CARD, device, precision)
+        assert options["trt_fp16_enable"] is in_fp16
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_build_without_cuda_is_told(machine, device):
     machine([CPU])
@@ -107,6 +131,15 @@ def test_a_backend_says_which_provider_started(machine, monkeypatch, provider, n
     starts(monkeypatch, provider)
     backend = OnnxBackend(CARD, "auto")
     assert (backend.name, backend.device) == (name, device)
+
+
+def test_a_backend_says_that_it_is_in_fp16_or_cannot(machine, monkeypatch):
+    machine(FULL, 100300)
+    starts(monkeypatch, TENSORRT)
+    assert OnnxBackend(CARD, "auto", precision="fp16").name == "ONNX Runtime, TensorRT in fp16"
+    starts(monkeypatch, CUDA)
+    with pytest.raises(BackendError, match="precision 'fp16' needs TensorRT"):
+        OnnxBackend(CARD, "auto", precision="fp16")
 
 
 def test_a_cuda_provider_that_does_not_start_is_told(machine, monkeypatch):

@@ -8,6 +8,7 @@ import ctypes
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ def open_backend(card: ModelCard, config: ClassifierConfig) -> Choice:
     troubles: list[str] = []
     for name, device in candidates:
         try:
-            backend = _OPEN[name](card, device, config.threads)
+            backend = _OPEN[name](card, replace(config, device=device))
         except BackendError as error:
             troubles.append(str(error))
             continue
@@ -97,23 +98,23 @@ def cuda_devices() -> int:
     return count.value if is_up else 0
 
 
-def _open_torch(card: ModelCard, device: str, threads: int) -> Backend:
+def _open_torch(card: ModelCard, config: ClassifierConfig) -> Backend:
     if is_graph(card):
         raise BackendError(f"PyTorch: {card.weights} is a graph, which ONNX Runtime computes")
     try:
         from fer_ros.backends.pytorch import TorchBackend
     except ImportError as error:
         raise BackendError(f"PyTorch cannot be imported: {error}") from None
-    return TorchBackend(card, device, threads)
+    return TorchBackend(card, config.device, config.threads, config.precision)
 
 
-def _open_onnx(card: ModelCard, device: str, threads: int) -> Backend:
+def _open_onnx(card: ModelCard, config: ClassifierConfig) -> Backend:
     from fer_ros.backends.onnx import OnnxBackend
 
-    return OnnxBackend(card, device, threads)
+    return OnnxBackend(card, config.device, config.threads, config.precision)
 
 
-_OPEN: dict[str, Callable[[ModelCard, str, int], Backend]] = {
+_OPEN: dict[str, Callable[[ModelCard, ClassifierConfig], Backend]] = {
     "torch": _open_torch,
     "onnx": _open_onnx,
 }

@@ -37,7 +37,7 @@ class Captured(Protocol):
 
 
 class FixedBatches:
-    """Batches of any size, by graphs for SIZES; larger ones layer by layer.
+    """Batches of any size, by graphs for SIZES; larger ones layer by layer. One thread at a time.
 
     ``capture`` makes the graph of a size when it is first needed. Where that fails, all batches are
     computed layer by layer from then on, with a warning.
@@ -72,26 +72,45 @@ class FixedBatches:
                 reason = one_line(error)
                 _log.warning("without CUDA graphs, which this network cannot have: %s", reason)
                 self._sizes = ()
+                self._captured.clear()
         return self._captured.get(size)
 
 
 class CudaGraph:
     """A captured graph on a CUDA device."""
 
-    def __init__(self, predict: Predict, size: int, device: str) -> None:
-        """Raises RuntimeError when it cannot be captured."""
-        self.crops = torch.zeros(size, *_CROP, dtype=torch.uint8, device=device)
-        aside = torch.cuda.Stream(device)
-        aside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UPS):
-                predict(self.crops)
-        torch.cuda.current_stream(device).wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        # thread_local: other threads may use the device meanwhile
-        with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
-            self.outputs = predict(self.crops)
+    def __init__(
+        self, graph: torch.cuda.CUDAGraph, crops: Tensor, outputs: tuple[Tensor, Tensor]
+    ) -> None:
+        self._graph, self.crops, self.outputs = graph, crops, outputs
 
     def replay(self) -> None:
         """Computes ``outputs`` of ``crops``."""
         self._graph.replay()
+
+
+class CudaGraphs:
+    """Captures graphs on a CUDA device, all on one stream and in one pool of memory.
+
+    A replay overwrites what another graph left, so that answers must be copied before it.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._aside = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(self, predict: Predict, size: int) -> CudaGraph:
+        """The graph of a batch size. Raises RuntimeError when it cannot be captured."""
+        crops = torch.zeros(size, *_CROP, dtype=torch.uint8, device=self._device)
+        graph, now = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        self._aside.wait_stream(now)
+        # around the capture as well: one that fails leaves its stream the current one
+        with torch.cuda.stream(self._aside):
+            for _ in range(_WARM_UPS):
+                predict(crops)
+            # thread_local: other threads may use the device meanwhile
+            with torch.cuda.graph(graph, self._pool, self._aside, "thread_local"):
+                outputs = predict(crops)
+        now.wait_stream(self._aside)
+        return CudaGraph(graph, crops, outputs)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fer_ros.backends import BackendError
 from fer_ros.backends.graphs import graph_of
-from fer_ros.backends.providers import CUDA, TENSORRT, choose
+from fer_ros.backends.providers import CUDA, TENSORRT, check_precision, choose
 from fer_ros.onnx_session import CPU, OnnxSession
 from fer_ros.weights import ModelCard
 
@@ -22,9 +22,11 @@ _log = logging.getLogger(__name__)
 class OnnxBackend:
     """The exported graph of a model, or the one in int8 that is its weights."""
 
-    def __init__(self, card: ModelCard, device: str = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, card: ModelCard, device: str = "auto", threads: int = 0, precision: str = "auto"
+    ) -> None:
         """``threads`` 0: as many as there are cores. Raises ModelError."""
-        providers = choose(card, device)
+        providers = choose(card, device, precision)
         graph = graph_of(card, on_cpu=providers == [CPU])
         try:
             self._session = OnnxSession(graph, threads, providers)
@@ -32,7 +34,11 @@ class OnnxBackend:
             raise BackendError(f"ONNX Runtime: the graph of {card.name}: {error}") from None
         is_int8 = self._session.metadata.get("precision") == "int8"
         self.provider = self._session.provider
-        kind = "TensorRT" if self.provider == TENSORRT else "int8" if is_int8 else ""
+        by_tensorrt = self.provider == TENSORRT
+        check_precision(precision, by_tensorrt)
+        kind = "TensorRT" if by_tensorrt else "int8" if is_int8 else ""
+        if precision == "fp16":
+            kind += " in fp16"
         self.name = f"ONNX Runtime, {kind}" if kind else "ONNX Runtime"
         if is_int8 and not has_int8_products():
             _log.warning(

@@ -17,12 +17,13 @@ _LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8")
 _BATCHES = {"min": 1, "opt": 2, "max": 20}  # faces of a frame; with more an engine is built anew
 
 
-def choose(card: ModelCard, device: str) -> list[Provider]:
+def choose(card: ModelCard, device: str, precision: str = "auto") -> list[Provider]:
     """The providers to try on a device, best first; the CPU is the last of all of them.
 
     TensorRT comes first where this build of ONNX Runtime and the machine have it; engines, which
-    take minutes to build, stay in ``engine_folder``. Models in int8 are for CPUs. Raises
-    BackendError when ONNX Runtime has nothing for the device.
+    take minutes to build, stay in ``engine_folder``; they are in fp16 only where ``precision`` asks
+    for it. Models in int8 are for CPUs. Raises BackendError when ONNX Runtime has nothing for the
+    device, or not in this precision.
     """
     try:
         import onnxruntime
@@ -30,15 +31,28 @@ def choose(card: ModelCard, device: str) -> list[Provider]:
         raise BackendError(f"ONNX Runtime cannot be imported: {error}") from None
     available = onnxruntime.get_available_providers()
     if device == "cpu" or (device == "auto" and (CUDA not in available or is_graph(card))):
+        check_precision(precision, by_tensorrt=False)
         return [CPU]
     if CUDA not in available:
         raise BackendError(f"ONNX Runtime: device {device!r}: this build is for the CPU only")
     index = int(device.partition(":")[2] or 0)
     chosen: list[Provider] = [(CUDA, {"device_id": index}), CPU]
     version = tensorrt_version() if TENSORRT in available else 0
+    check_precision(precision, by_tensorrt=bool(version))
     if version:
-        chosen.insert(0, (TENSORRT, _tensorrt(card, index, version)))
+        chosen.insert(0, (TENSORRT, _tensorrt(card, index, version, precision)))
     return chosen
+
+
+def check_precision(precision: str, by_tensorrt: bool) -> None:
+    """Raises BackendError for what ONNX Runtime cannot: only TensorRT has fp16, nothing bf16."""
+    if precision in {"auto", "fp32"} or (precision == "fp16" and by_tensorrt):
+        return
+    needs = "PyTorch" if precision == "bf16" else "TensorRT"
+    raise BackendError(
+        f"ONNX Runtime: precision {precision!r} needs {needs}: set classifier.precision to auto or "
+        "fp32, or classifier.backend to torch"
+    )
 
 
 def engine_folder(card: ModelCard, gpu: str, version: int) -> Path:
@@ -74,11 +88,11 @@ def _library(name: str) -> ctypes.CDLL | None:
         return None
 
 
-def _tensorrt(card: ModelCard, index: int, version: int) -> dict[str, Any]:
+def _tensorrt(card: ModelCard, index: int, version: int, precision: str) -> dict[str, Any]:
     shapes = {
         f"trt_profile_{kind}_shapes": f"{INPUT}:{count}x{CROP_SIZE_PX}x{CROP_SIZE_PX}x3"
         for kind, count in _BATCHES.items()
     }
     folder = engine_folder(card, gpu_name(index), version)
     kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
-    return {"device_id": index, **kept, **shapes}
+    return {"device_id": index, "trt_fp16_enable": precision == "fp16", **kept, **shapes}
