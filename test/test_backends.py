@@ -85,6 +85,12 @@ def test_without_any_runtime_all_reasons_are_told(card, monkeypatch, backend):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("precision", ["", "FP16", "float16", "int8"])
+def test_wrong_precisions_are_named(precision):
+    with pytest.raises(ValueError, match="precision: expected auto, fp32, fp16 or bf16, got"):
+        ClassifierConfig(precision=precision)
+
+
 @pytest.mark.parametrize("device", ["", "gpu", "meta", "cuda:", "cuda:x", "cpu:0"])
 def test_wrong_devices_are_named(card, device):
     with pytest.raises(ModelError, match="expected auto, cpu, cuda or cuda:N, got"):
