@@ -26,13 +26,22 @@ def shipped(request):
     return export_onnx(read_card(find_model(SHIPPED)), request.param)
 
 
-@pytest.mark.parametrize("blocked", [False, True])
-def test_a_blocked_graph_has_no_prelu(blocked):
-    rectifier = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 1), torch.nn.PReLU(16))
+@pytest.mark.parametrize(
+    ("slope", "blocked", "kinds"),
+    [
+        (0.25, False, {"Conv", "PRelu"}),
+        (0.25, True, {"Conv", "Relu"}),
+        (0.0, False, {"Conv", "Relu"}),
+        (0.0, True, {"Conv", "Relu"}),
+    ],
+)
+def test_a_prelu_becomes_what_the_runtime_is_fast_at(slope, blocked, kinds):
+    rectifier = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 1), torch.nn.PReLU(16, slope))
     pictures = torch.randn(2, 3, 4, 4)
     graph = export.trace(rectifier, pictures, "pictures", ["maps"], blocked)
-    kinds = {node.op_type for node in onnx.load_from_string(graph).graph.node}
-    assert ("PRelu" in kinds) != blocked
+    found = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert set(found) - {"Constant", "Add", "Sub"} == kinds
+    assert (found.count("Conv") == 1) == (slope == 0 or not blocked)
     (maps,) = OnnxSession(graph, threads=1).run(pictures.numpy())
     with torch.inference_mode():
         np.testing.assert_allclose(maps, rectifier(pictures).numpy(), rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Graphs in int8: the emotions nearly as before, the points exactly."""
+"""Graphs in int8: emotions and points nearly as before."""
 
 import numpy as np
 import onnx
@@ -7,9 +7,10 @@ import torch
 
 from fer_ros.backends import BackendError, open_backend
 from fer_ros.backends import onnx as onnx_backend
-from fer_ros.backends.export import export_onnx
+from fer_ros.backends.export import OUTPUTS, export_onnx, trace
 from fer_ros.backends.graphs import export, graph_of
 from fer_ros.backends.onnx import OnnxBackend, has_int8_products
+from fer_ros.backends.providers import INPUT
 from fer_ros.backends.quantize import MIN_FACES, agreement, quantize, save_quantized
 from fer_ros.config import ClassifierConfig
 from fer_ros.model import build_model
@@ -52,10 +53,10 @@ def folder(quantized, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_points_stay_and_emotions_nearly(graph, quantized, faces, count):
+def test_points_and_emotions_are_nearly_the_same(graph, quantized, faces, count):
     before = OnnxSession(graph, threads=1).run(faces[:count])
     after = OnnxSession(quantized, threads=1).run(faces[:count])
-    np.testing.assert_allclose(after[0], before[0], rtol=0, atol=1e-3)
+    assert 0 < np.linalg.norm(after[0] - before[0], axis=2).mean() < 0.5
     assert 0 < np.abs(after[1] - before[1]).max() < 0.1
 
 
@@ -78,21 +79,30 @@ def test_a_few_faces_are_not_enough(graph, faces, count):
         quantize(graph, faces[:count])
 
 
-def test_a_network_of_landmarks_alone_has_nothing_to_quantise(faces, tmp_path):
-    class Points(torch.nn.Module):
+def before_relus(graph: bytes) -> set[str]:
+    """Kinds of the nodes whose maps a ReLU of the graph gets."""
+    nodes = onnx.load_from_string(graph).graph.node
+    makers = {made: node.op_type for node in nodes for made in node.output}
+    return {makers[node.input[0]] for node in nodes if node.op_type == "Relu"}
+
+
+def test_relus_are_part_of_the_convolutions_before_them(graph, quantized):
+    assert "Conv" in before_relus(graph)
+    assert not {"Conv", "DequantizeLinear"} & before_relus(quantized)
+
+
+def test_a_network_of_small_layers_has_nothing_to_quantise(faces):
+    class Small(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.layer = torch.nn.Conv2d(16, 16, 1)
+            self.layer = torch.nn.Conv2d(8, 8, 3, padding=1)
 
         def forward(self, crops_rgb):
-            maps = crops_rgb.permute(0, 3, 1, 2).float()[:, :1].repeat(1, 16, 1, 1)
+            maps = crops_rgb.permute(0, 3, 1, 2).float()[:, :1].repeat(1, 8, 1, 1)
             points = self.layer(maps)[:, :2, 0, :68].transpose(1, 2)
             return points, points[:, :8, 0]
 
-    from fer_ros.backends.export import OUTPUTS, trace
-    from fer_ros.backends.providers import INPUT
-
-    made = trace(Points(), torch.zeros(2, 112, 112, 3, dtype=torch.uint8), INPUT, OUTPUTS)
+    made = trace(Small(), torch.zeros(2, 112, 112, 3, dtype=torch.uint8), INPUT, OUTPUTS)
     with pytest.raises(ModelError, match="nothing to quantise"):
         quantize(made, faces)
 

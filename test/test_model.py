@@ -3,6 +3,7 @@
 import onnxruntime
 import pytest
 import torch
+from timm.models.vision_transformer import Block
 from torch import nn
 
 from fer_ros.labels import EMOTIONS
@@ -10,6 +11,7 @@ from fer_ros.model import MODELS, build_model
 from fer_ros.model.checkpoint import load_model, save_model
 from fer_ros.model.image_stream import IMAGE_STREAMS, SCALES, ImageStream
 from fer_ros.model.network import FaceInput, FaceNetwork, FaceOutput
+from fer_ros.model.two_stream import ClassBlock
 from fer_ros.weights import InputSpec
 
 TWO_STREAMS = [name for name in MODELS if name.startswith("two_stream")]
@@ -150,6 +152,16 @@ def test_logits_depend_on_the_landmark_stream_only_with_queries(queries, depends
     after = network(picture)
     assert torch.equal(before.logits, after.logits) != depends
     assert not torch.equal(before.points, after.points)
+
+
+@torch.no_grad()
+def test_the_last_block_gives_the_class_token_of_a_whole_block():
+    torch.manual_seed(0)
+    whole = Block(64, 4, qkv_bias=True, init_values=0.5).eval()
+    block = ClassBlock(64, 4, qkv_bias=True, init_values=0.5).eval()
+    block.load_state_dict(whole.state_dict())
+    tokens = torch.randn(2, 9, 64)
+    torch.testing.assert_close(block(tokens), whole(tokens)[:, :1])
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,12 @@ def test_int8_is_kept_when_it_reads_as_well(card, packs, tmp_path, capsys):
     assert OnnxSession(graph_of(saved), 1).metadata["precision"] == "int8"
 
 
-def test_int8_that_loses_more_than_half_a_point_is_not_kept(card, packs, tmp_path, monkeypatch):
-    lossy = quantize.Compared(FACES, 0.8, 0.8 - quantize.MOST_LOST - 0.001, 0.0)
+@pytest.mark.parametrize(
+    ("lost", "moved_px"),
+    [(quantize.MOST_LOST + 0.001, 0.0), (0.0, quantize.MOST_MOVED_PX + 0.001)],
+)
+def test_int8_that_loses_too_much_is_not_kept(card, packs, tmp_path, monkeypatch, lost, moved_px):
+    lossy = quantize.Compared(FACES, 0.8, 0.8 - lost, moved_px)
     monkeypatch.setattr(quantize, "compare", lambda before, after, pack: lossy)
     assert quantize.main([str(card.folder), str(packs), str(tmp_path / "lossy")]) == 1
     assert not (tmp_path / "lossy").exists()

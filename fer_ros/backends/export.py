@@ -52,10 +52,19 @@ class _SplitPReLU(nn.Module):
         return above + F.conv2d(x, self.slopes, groups=count)
 
 
-def _split(module: nn.Module) -> nn.Module:
+def _ready(module: nn.Module, blocked: bool) -> nn.Module:
+    """The module with PReLUs as ``blocked`` wants them; one whose slopes are 0 is a ReLU.
+
+    A ReLU becomes part of the layer before it in every runtime.
+    """
     for name, child in module.named_children():
-        splits = isinstance(child, nn.PReLU) and child.num_parameters > 1
-        setattr(module, name, _SplitPReLU(cast(Tensor, child.weight)) if splits else _split(child))
+        slopes = cast(Tensor, child.weight) if isinstance(child, nn.PReLU) else None
+        if slopes is None:
+            setattr(module, name, _ready(child, blocked))
+        elif slopes.count_nonzero() == 0:
+            setattr(module, name, nn.ReLU())
+        elif blocked and len(slopes) > 1:
+            setattr(module, name, _SplitPReLU(slopes))
     return module
 
 
@@ -102,7 +111,7 @@ def trace(
         # crop, and that another exporter, one with more dependencies, is to come.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            (_split(copy.deepcopy(module)) if blocked else module).eval(),
+            _ready(copy.deepcopy(module), blocked).eval(),
             (batch,),
             file,  # type: ignore[arg-type]  # the tracer takes open files as well
             input_names=[name],

@@ -16,7 +16,7 @@ from fer_ros.errors import one_line
 from fer_ros.labels import EMOTIONS
 from fer_ros.weights import ModelCard, ModelError, cache_folder
 
-VERSION = 2
+VERSION = 3
 """Of the exporter: graphs of other versions are not used."""
 
 _log = logging.getLogger(__name__)

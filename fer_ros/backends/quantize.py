@@ -5,7 +5,7 @@ Static quantisation of weights, per output channel, and of activations, per tens
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from fer_ros.backends.export import OUTPUTS
 from fer_ros.backends.graphs import replace_file
 from fer_ros.backends.providers import INPUT
 from fer_ros.onnx_session import OnnxSession
@@ -26,6 +25,7 @@ WEIGHTS_FILE = "weights.onnx"
 
 _AT_ONCE = 16
 _MIN_CHANNELS = 16  # below, an int8 convolution is slower than the other kind
+_DEPTHWISE = [1, 3, 3]
 
 
 def save_quantized(card: ModelCard, graph: bytes, folder: Path) -> ModelCard:
@@ -44,9 +44,9 @@ def save_quantized(card: ModelCard, graph: bytes, folder: Path) -> ModelCard:
 def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
     """A graph of ``export_onnx`` with its heavy layers in int8; metadata as before.
 
-    ``crops_rgb`` (N, 112, 112, 3), N at least MIN_FACES: faces as the model will see them. Layers
-    that the points depend on stay as they are, and so do attention and the last, small layers.
-    Raises ModelError, one line, for fewer faces, and when nothing is left to quantise.
+    ``crops_rgb`` (N, 112, 112, 3), N at least MIN_FACES: faces as the model will see them.
+    Attention stays as it is, and so do the first layers and the last, small ones. Raises
+    ModelError, one line, for fewer faces, and when nothing is left to quantise.
     """
     if len(crops_rgb) < MIN_FACES:
         raise ModelError(f"expected {MIN_FACES} faces or more to calibrate, found {len(crops_rgb)}")
@@ -58,7 +58,7 @@ def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
         model = onnx.load(ready)
         names = list(_heavy(model.graph))
         if not names:
-            raise ModelError("nothing to quantise: all its layers are small, or of the landmarks")
+            raise ModelError("nothing to quantise: all its layers are small")
         quantize_static(
             model,
             str(done),
@@ -93,27 +93,24 @@ class _Faces(CalibrationDataReader):
 
 
 def _heavy(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of convolutions and products with weights on the road to the emotions alone."""
+    """Names of wide convolutions and products with weights, and of the ReLUs behind them.
+
+    A ReLU in int8 is part of the layer before it; else the map would be turned to floats for it.
+    """
     weights = {each.name: each.dims for each in graph.initializer}
-    landmarks = _behind(graph, OUTPUTS[0])
+    made: set[str] = set()
     for node in graph.node:
-        if node.name in landmarks or len(node.input) < 2 or node.input[1] not in weights:
-            continue
-        # (outputs, inputs, height, width) of a convolution, groups counted out; (inputs, outputs)
-        shape = weights[node.input[1]]
-        is_wide = len(shape) > 1 and shape[1] >= _MIN_CHANNELS
-        if is_wide and node.op_type in {"Conv", "MatMul"}:
+        is_heavy = len(node.input) > 1 and _is_wide(node.op_type, weights.get(node.input[1], ()))
+        if is_heavy:
+            made.update(node.output)
+        if is_heavy or (node.op_type == "Relu" and node.input[0] in made):
             yield node.name
 
 
-def _behind(graph: onnx.GraphProto, output: str) -> set[str]:
-    """Names of the nodes that an output depends on."""
-    makers = {made: node for node in graph.node for made in node.output}
-    found: set[str] = set()
-    wanted = [output]
-    while wanted:
-        node = makers.get(wanted.pop())
-        if node and node.name not in found:
-            found.add(node.name)
-            wanted += node.input
-    return found
+def _is_wide(kind: str, shape: Sequence[int]) -> bool:
+    """``shape``: (outputs, inputs of a group, height, width), or (inputs, outputs) of a product."""
+    if kind == "MatMul":
+        return len(shape) == 2 and shape[1] >= _MIN_CHANNELS
+    if kind == "Conv":
+        return len(shape) == 4 and (shape[1] >= _MIN_CHANNELS or shape[1:] == _DEPTHWISE)
+    return False

@@ -11,7 +11,7 @@ from typing import cast
 import torch
 import torch.nn.functional as F  # noqa: N812
 from timm.layers import trunc_normal_
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
 from fer_ros.labels import EMOTIONS
@@ -44,6 +44,26 @@ class Tokens(nn.Module):
         return self.steps(maps.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
 
 
+class ClassBlock(Block):
+    """A block behind which only the class token is read: it alone asks, and it alone goes on."""
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]  # without masks
+        """(B, tokens, dim) to (B, 1, dim)."""
+        cls = x[:, :1]
+        cls = cls + self.drop_path1(self.ls1(self._attend(self.norm1(x))))
+        return cls + self.drop_path2(self.ls2(self.mlp(self.norm2(cls))))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        attention = cast(Attention, self.attn)
+        dim = attention.num_heads * attention.head_dim
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        asking = F.linear(x[:, :1], weight[:dim], bias[:dim])
+        keys, values = F.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        parts = (each.unflatten(-1, (attention.num_heads, -1)) for each in (asking, keys, values))
+        found = F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in parts))
+        return attention.proj(found.transpose(1, 2).flatten(2))
+
+
 class FusionTransformer(nn.Module):
     """Tokens of all scales and a class token to logits (POSTER++, section 3.3)."""
 
@@ -53,8 +73,9 @@ class FusionTransformer(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.position = nn.Parameter(torch.zeros(1, tokens + 1, dim))
+        kinds = [Block] * (depth - 1) + [ClassBlock]
         self.blocks = nn.Sequential(
-            *(Block(dim, heads, qkv_bias=True, drop_path=drop_path) for _ in range(depth))
+            *(kind(dim, heads, qkv_bias=True, drop_path=drop_path) for kind in kinds)
         )
         self.norm = nn.LayerNorm(dim)
         self.gate = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.Sigmoid())
