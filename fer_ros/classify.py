@@ -51,7 +51,8 @@ class Classifier:
         return "; ".join(filter(None, (self._choice.fallback, self._backend.trouble)))
 
     def _open_cpu(self) -> Backend:
-        return open_backend(self.card, replace(self._config, backend="auto", device="cpu")).backend
+        spare = replace(self._config, backend="auto", device="cpu", precision="auto")
+        return open_backend(self.card, spare).backend
 
     def classify(
         self, crops_rgb: NDArray[np.uint8]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fer_ros.backends import Choice, open_backend
 from fer_ros.classify import Classifier
 from fer_ros.config import ClassifierConfig
 from fer_ros.model import build_model
@@ -64,3 +65,20 @@ def test_it_says_what_it_is(classifier):
     assert classifier.card.name == "fresh"
     assert classifier.reason in {f"{name} on cpu: as the settings say" for name in RUNTIMES}
     assert classifier.fallback == ""
+
+
+def test_the_cpu_takes_over_from_a_gpu_in_fp16(monkeypatch):
+    class Full:
+        name, device = "PyTorch in fp16", "cuda"
+
+        def run(self, crops_rgb):
+            raise RuntimeError("out of memory")
+
+    def opened(card, config):
+        is_first = config.device == "auto"
+        return Choice(Full(), "", "") if is_first else open_backend(card, config)
+
+    monkeypatch.setattr("fer_ros.classify.open_backend", opened)
+    classifier = Classifier(ClassifierConfig(precision="fp16", threads=1))
+    _, probabilities = classifier.classify(np.zeros((1, 112, 112, 3), np.uint8))
+    assert (classifier.device, probabilities.shape) == ("cpu", (1, 8))
