@@ -1,9 +1,13 @@
 """The overlay."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 from conftest import frontal_points
+from tree import ROOT
 
 from fer_ros.draw import draw, draw_attention
 from fer_ros.labels import EMOTIONS
@@ -299,3 +303,12 @@ def test_attention_is_more_colourful_the_more_there_is():
     light = cv2.cvtColor(tile(drawn, 3).astype(np.uint8), cv2.COLOR_RGB2LAB)[..., 0]
     steps = light[TILE // 2, 24::48].astype(int)
     assert (np.diff(steps) > 0).all()
+
+
+def test_the_picture_of_the_readme_shows_a_face_and_no_photograph(tmp_path):
+    made = tmp_path / "debug_view.png"
+    subprocess.run([sys.executable, ROOT / "examples/debug_view.py", made], cwd=ROOT, check=True)
+    for path in (ROOT / "debug_view.png", made):
+        picture = cv2.imread(str(path)).reshape(-1, 3)
+        plain = (picture == picture[0]).all(axis=1).mean()
+        assert 0.9 < plain < 0.98
