@@ -1,7 +1,6 @@
 """Weights that others published, from the network into a cache folder: only when a person asks."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from urllib.error import HTTPError
 from tqdm import tqdm
 
 from fer_ros.errors import one_line
+from fer_ros.files import whole_file
 from fer_ros.weights import cache_folder, sha256_of
 
 _TIMEOUT_S = 30.0  # without a single byte
@@ -104,17 +104,8 @@ def fetch(name: str, open_url: Open = open_https) -> Path:
 
 
 def _download(wanted: Published, open_url: Open) -> None:
-    folder = wanted.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    # one of its own for each process, so that two of them do not write into each other's
-    name = f"{wanted.path.name}."
-    with tempfile.NamedTemporaryFile(prefix=name, dir=folder, delete=False) as file:
-        try:
-            _copy(wanted, open_url, file)
-            file.close()
-            Path(file.name).replace(wanted.path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+    with whole_file(wanted.path) as partial, partial.open("wb") as file:
+        _copy(wanted, open_url, file)
 
 
 def _copy(wanted: Published, open_url: Open, file: IO[bytes]) -> None:

@@ -11,7 +11,7 @@ from tree import ROOT, project_files
 # From the ground up: a room imports only rooms of lower floors. A room is a module or package of
 # fer_ros; "" is fer_ros/__init__.py, the public page.
 FLOORS = (
-    ("labels", "errors"),
+    ("labels", "errors", "files"),
     ("types", "decode"),
     ("config",),
     (

@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 
 from fer_ros.align import TEMPLATE_XY
 from fer_ros.config import Checked, from_dict, parse_yaml, setting
+from fer_ros.files import whole_file
 from fer_ros.types import CROP_SIZE_PX
 
 MARGIN_PX = 16
@@ -92,9 +93,8 @@ def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
     objects = [key for key, values in columns.items() if values.dtype == object]
     if objects:
         raise ValueError(f"{path}: expected numbers and text, found objects in {objects[0]}")
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **columns)  # type: ignore[arg-type]
-    partial.replace(path)
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez(file, **columns)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -123,9 +123,8 @@ def digest(folder: Path, shards: int) -> str:
 
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Writes a whole file or nothing."""
-    partial = path.with_name(f"{path.name}.writing")
-    partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def seal(folder: Path, shards: int, **card: Any) -> PackCard:

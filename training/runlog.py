@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
+from fer_ros.files import whole_file
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -22,10 +24,8 @@ _PACKAGES = (
 
 def write_text(path: Path, text: str) -> None:
     """Writes a whole file or, when the process is killed meanwhile, nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole_file(path) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def write_settings(out: Path, config: "DataclassInstance", data_sha256: dict[str, str]) -> None:

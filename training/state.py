@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fer_ros.files import whole_file
 from training.settings import TrainConfig
 
 if TYPE_CHECKING:
@@ -74,10 +75,8 @@ def _parts(run: "Run") -> dict[str, Part]:
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Writes a whole safetensors file or, when killed meanwhile, leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: value.cpu().contiguous() for name, value in state.items()}, partial)
-    partial.replace(path)
+    with whole_file(path) as file:
+        save_file({name: value.cpu().contiguous() for name, value in state.items()}, file)
 
 
 def write_state(
@@ -86,9 +85,8 @@ def write_state(
     """Writes the whole file or, when killed meanwhile, leaves the old one."""
     values = {"state": state, "config": dataclasses.asdict(config)}
     values |= {name: part.state_dict() for name, part in parts.items()}
-    partial = path.with_suffix(".partial")
-    torch.save(values, partial)
-    partial.replace(path)
+    with whole_file(path) as file:
+        torch.save(values, file)
 
 
 def read_state(

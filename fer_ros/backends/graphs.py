@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import platform
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from fer_ros.align import TEMPLATE_XY
 from fer_ros.backends import BackendError, is_graph
 from fer_ros.errors import one_line
+from fer_ros.files import whole_file
 from fer_ros.labels import EMOTIONS
 from fer_ros.weights import ModelCard, ModelError, cache_folder
 
@@ -57,7 +57,6 @@ def store(graph: bytes, path: Path) -> None:
 
     Raises OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, graph)
     replace_file(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
 
@@ -120,13 +119,5 @@ def _digest_path(path: Path) -> Path:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Writes the whole file or, when killed meanwhile, leaves the old one. Raises OSError."""
-    # one of its own for each process, so that two of them do not write into each other's
-    with tempfile.NamedTemporaryFile(prefix=f"{path.name}.", dir=path.parent, delete=False) as file:
-        partial = Path(file.name)
-        try:
-            file.write(content)
-            file.close()
-            partial.chmod(0o644)  # whoever runs the node may read what somebody else exported
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        file.write_bytes(content)

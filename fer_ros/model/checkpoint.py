@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fer_ros.align import TEMPLATE_XY
 from fer_ros.errors import one_line
+from fer_ros.files import whole_file
 from fer_ros.labels import EMOTIONS
 from fer_ros.model import build_model
 from fer_ros.model.network import FaceNetwork
@@ -31,10 +32,8 @@ def save_model(network: FaceNetwork, folder: Path, architecture: str, **config: 
         name: (value.half() if name in parameters else value).detach().cpu().contiguous()
         for name, value in network.core.state_dict().items()
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{WEIGHTS_FILE}.partial"
-    save_file(state, partial)
-    partial.replace(folder / WEIGHTS_FILE)
+    with whole_file(folder / WEIGHTS_FILE) as file:
+        save_file(state, file)
     card = ModelCard(
         name=folder.name,
         architecture=architecture,
