@@ -261,19 +261,18 @@ def test_int8_and_its_faces_go_together(capsys, made, options):
 @pytest.mark.parametrize(
     ("provider", "code"), [("TensorrtExecutionProvider", 0), ("CUDAExecutionProvider", 1)]
 )
-def test_an_engine_is_built_where_there_is_tensorrt(
+def test_engines_are_built_where_there_is_tensorrt(
     capsys, made, cache, monkeypatch, provider, code
 ):
     ran = []
 
     class Backend:
-        def __init__(self, card, device):
-            self.provider, self.run = provider, ran.append
-            assert device == "cuda"
+        def __init__(self, card, device, precision):
+            self.provider, self.run = provider, lambda crops: ran.append((device, precision))
 
     monkeypatch.setattr(cli.models, "OnnxBackend", Backend)
     told, said, complaint = models(capsys, "export", str(made), "--format", "tensorrt")
-    assert (told, len(ran)) == (code, 1 - code)
+    assert (told, ran) == (code, [] if code else [("cuda", "fp32"), ("cuda", "fp16")])
     if code:
         assert complaint == "fer: made: ONNX Runtime does not start TensorRT on this machine\n"
     else:

@@ -47,8 +47,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="onnx: one ONNX graph, from uint8 crops to points and probabilities, with its "
         "sha256 beside it. Without --out it goes where the node looks for it, which then starts "
         "without PyTorch. onnx-int8: a model folder with such a graph that computes in int8, for "
-        "CPUs that are fast at that, calibrated on the faces in PATH. tensorrt: the engine that "
-        "TensorRT builds for the first GPU of this machine, where ONNX Runtime looks for it.",
+        "CPUs that are fast at that, calibrated on the faces in PATH. tensorrt: the engines in fp32 "
+        "and in fp16 that TensorRT builds for the first GPU of this machine, where ONNX Runtime "
+        "looks for them.",
     )
     exporting.add_argument("name", metavar="NAME", help="a model at hand, or a model folder")
     exporting.add_argument(
@@ -96,7 +97,7 @@ def _export(arguments: argparse.Namespace) -> int:
         arguments.parser.error("--calibrate PATH and --format onnx-int8 go together")
     card = read_card(find_model(arguments.name))
     if arguments.format == "tensorrt":
-        return _build_engine(card)
+        return _build_engines(card)
     if arguments.calibrate:
         return _export_int8(card, arguments)
     blocked = is_blocked() and not arguments.out  # what goes elsewhere is for any machine
@@ -106,12 +107,13 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _build_engine(card: ModelCard) -> int:
-    """As the first start of the node would."""
-    backend = OnnxBackend(card, "cuda")
-    if backend.provider != TENSORRT:
-        raise ModelError(f"{card.name}: ONNX Runtime does not start TensorRT on this machine")
-    backend.run(np.zeros((1, 112, 112, 3), np.uint8))
+def _build_engines(card: ModelCard) -> int:
+    """As the first start of the node would, with each ``classifier.precision``."""
+    for precision in ("fp32", "fp16"):
+        backend = OnnxBackend(card, "cuda", precision=precision)
+        if backend.provider != TENSORRT:
+            raise ModelError(f"{card.name}: ONNX Runtime does not start TensorRT on this machine")
+        backend.run(np.zeros((1, 112, 112, 3), np.uint8))
     print(f"{card.name}: {engine_folder(card, gpu_name(0), tensorrt_version())}")
     return 0
 
