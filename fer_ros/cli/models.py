@@ -47,8 +47,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="onnx: one ONNX graph, from uint8 crops to points and probabilities, with its "
         "sha256 beside it. Without --out it goes where the node looks for it, which then starts "
         "without PyTorch. onnx-int8: a model folder with such a graph that computes in int8, for "
-        "CPUs that are fast at that, calibrated on the faces in PATH. tensorrt: the engines in fp32 "
-        "and in fp16 that TensorRT builds for the first GPU of this machine, where ONNX Runtime "
+        "CPUs that are fast at that, calibrated on the faces in PATH. tensorrt: the engines, fp32 "
+        "and fp16, that TensorRT builds for the first GPU of this machine, where ONNX Runtime "
         "looks for them.",
     )
     exporting.add_argument("name", metavar="NAME", help="a model at hand, or a model folder")
