@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from fer_ros.config import from_dict, parse_yaml, setting
+from fer_ros.files import whole_file
 from fer_ros.labels import EMOTIONS
 
 CARD_FILE = "model.yaml"
@@ -163,7 +164,8 @@ def write_card(card: ModelCard) -> None:
     plain["template_xy"] = [list(point) for point in card.template_xy]
     plain["input"] |= {"mean": list(card.input.mean), "std": list(card.input.std)}
     text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=100)
-    (card.folder / CARD_FILE).write_text(text, encoding="utf-8")
+    with whole_file(card.folder / CARD_FILE) as file:
+        file.write_text(text, encoding="utf-8")
 
 
 def _card(values: Any, folder: Path) -> ModelCard:

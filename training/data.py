@@ -114,10 +114,15 @@ class Faces:
 
     def sha256(self) -> str:
         """Hexadecimal digest of pictures, targets and weights."""
-        digest = hashlib.sha256()
-        for values in (self.canvases, self.targets, self.weights):
-            digest.update(values.contiguous().numpy().reshape(-1).view(np.uint8).data)
-        return digest.hexdigest()
+        return sha256_of_tensors(self.canvases, self.targets, self.weights)
+
+
+def sha256_of_tensors(*parts: Tensor) -> str:
+    """Hexadecimal digest of what tensors hold, one behind the other."""
+    digest = hashlib.sha256()
+    for values in parts:
+        digest.update(values.contiguous().cpu().numpy().reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

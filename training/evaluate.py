@@ -46,7 +46,7 @@ from training.card import card_text
 from training.data import Faces, load_faces, seen_elsewhere
 from training.find import detector_for
 from training.landmarks import load, nme
-from training.packs import CARD, INSIDE, PLAN, Pack
+from training.packs import CARD, INSIDE, PLAN, Pack, in_rgb
 from training.page import page
 from training.prepare import in_words, prepare
 from training.rows import Source
@@ -64,10 +64,10 @@ Floats = NDArray[np.float32]
 def read(classifier: Classifier, crops: NDArray[np.uint8], what: str) -> tuple[Floats, Floats]:
     """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of grey crops (N, 112, 112)."""
     starts = range(0, max(1, len(crops)), _AT_ONCE)
-    parts = []
-    for start in tqdm(starts, desc=what):
-        grey = crops[start : start + _AT_ONCE, :, :, None]
-        parts.append(classifier.classify(np.repeat(grey, 3, axis=3)))
+    parts = [
+        classifier.classify(in_rgb(crops[start : start + _AT_ONCE]))
+        for start in tqdm(starts, desc=what)
+    ]
     points, probabilities = zip(*parts, strict=True)
     return np.concatenate(points), np.concatenate(probabilities)
 
@@ -174,8 +174,7 @@ def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any
     ``load``: the machine's average of the minute before; ``threads``: those of the classifier.
     """
     load = round(os.getloadavg()[0], 1)
-    crops = load_faces(folder).canvases[:LATENCY_FACES, INSIDE, INSIDE, None].numpy()
-    crops_rgb = np.repeat(crops, 3, axis=3)
+    crops_rgb = in_rgb(load_faces(folder).canvases[:LATENCY_FACES, INSIDE, INSIDE].numpy())
     classifier.classify(crops_rgb[:1])  # the first call of a runtime is slower
     spent_ms = []
     for place in range(len(crops_rgb)):

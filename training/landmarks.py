@@ -12,7 +12,6 @@ was killed, from the last epoch that was completed, to the same numbers.
 """
 
 import argparse
-import hashlib
 import sys
 import time
 from dataclasses import dataclass, field, fields
@@ -39,7 +38,7 @@ from training.augment import (
     random_maps,
     view,
 )
-from training.data import stands_in
+from training.data import sha256_of_tensors, stands_in
 from training.losses import clip_gradient
 from training.packs import Pack, gather
 from training.processes import epoch_numbers
@@ -241,14 +240,6 @@ def run_epochs(run: Run, valid: list[Tensor], out: Path) -> None:
     log.close()
 
 
-def digest(parts: list[Tensor]) -> str:
-    """Hexadecimal sha256 of canvases and points."""
-    total = hashlib.sha256()
-    for values in parts:
-        total.update(values.cpu().numpy().reshape(-1).view(np.uint8).data)
-    return total.hexdigest()
-
-
 def train(config: LandmarksConfig, packs: list[Path], valid_packs: list[Path], out: Path) -> None:
     """The whole run. ValueError or OSError, one line, when it cannot be."""
     if out.suffix != ".safetensors":
@@ -263,7 +254,10 @@ def train(config: LandmarksConfig, packs: list[Path], valid_packs: list[Path], o
         found = f"found {len(canvases)} faces"
         raise ValueError(f"--train: expected at least a batch of {config.batch}, {found}")
     run = Run(config, canvases, points)
-    hashes = {"train": digest([canvases, points]), "valid": digest(valid)}
+    hashes = {
+        "train": sha256_of_tensors(canvases, points),
+        "valid": sha256_of_tensors(*valid),
+    }
     write_settings(out.with_suffix(""), config, hashes)
     run_epochs(run, valid, out)
 

@@ -88,6 +88,11 @@ def shard_path(folder: Path, index: int) -> Path:
     return folder / f"shard-{index:05d}.npz"
 
 
+def in_rgb(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grey crops (N, 112, 112) as the robot has them, (N, 112, 112, 3)."""
+    return np.repeat(crops[..., None], 3, axis=3)
+
+
 def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
     """Writes a whole shard or, when the process is killed meanwhile, nothing."""
     objects = [key for key, values in columns.items() if values.dtype == object]

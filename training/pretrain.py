@@ -11,7 +11,6 @@ that of all processes together.
 """
 
 import copy
-import hashlib
 import sys
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_ros.model.vit import TransformerStream
-from training.data import Faces, load_splits, stands_in
+from training.data import Faces, load_splits, sha256_of_tensors, stands_in
 from training.dino import Dino
 from training.figures import draw_pretraining
 from training.knn import accuracy
@@ -222,7 +221,7 @@ def run_in(place: World, config: PretrainConfig, data: Path, out: Path) -> None:
     if len(canvases) < config.batch:
         found = f"found {len(canvases)} pictures"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, {found}")
-    digest = hashlib.sha256(canvases.numpy().reshape(-1).data).hexdigest()
+    digest = sha256_of_tensors(canvases)
     place.part(config.batch)
     run = Run(config, canvases, place)
     looks = config.probe_every and place.writes

@@ -24,7 +24,7 @@ from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import find_model, read_card
 from training.benchmark import in_turn
 from training.data import load_faces
-from training.packs import INSIDE
+from training.packs import INSIDE, in_rgb
 
 MOST_LOST = 0.005
 """Of accuracy, for int8 to be kept."""
@@ -52,11 +52,6 @@ def crops_of(pack: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Grey crops (N, 112, 112) and labels (N,). ValueError when it is no pack with labels."""
     faces = load_faces(pack)
     return faces.canvases.numpy()[:, INSIDE, INSIDE], faces.labels.numpy()
-
-
-def in_rgb(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Crops (N, 112, 112, 3) of grey ones."""
-    return np.repeat(crops[..., None], 3, axis=3)
 
 
 def compare(before: OnnxSession, after: OnnxSession, pack: Path) -> Compared:
