@@ -36,9 +36,9 @@ setup(
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"emotion_node = {NAME}.ros.node:main",
-            f"camera = {NAME}.ros.camera:main",
-            f"fer = {NAME}.cli:main",
+            f"emotion_node = {NAME}.start:emotion_node",
+            f"camera = {NAME}.start:camera",
+            f"fer = {NAME}.start:fer",
         ]
     },
 )

@@ -32,6 +32,7 @@ FLOORS = (
     ("",),
     ("evaluation", "ros"),
     ("cli",),
+    ("start",),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 

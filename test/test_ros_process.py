@@ -160,3 +160,18 @@ def test_a_process_from_outside(tmp_path, source, code, says):
             nodes.until(lambda: process.exit_code() == code, "its end, or none")
         assert process.exit_code() == (code or 0)
     assert says in (tmp_path / "camera.log").read_text()
+
+
+def test_a_process_that_begins_after_ctrl_c_ends_soon(tmp_path):
+    """It inherits that signals are ignored, and hears none before its first line."""
+    before = {each: signal.getsignal(each) for each in SIGNALS}
+    try:
+        with ros([]):
+            signal.raise_signal(signal.SIGINT)
+            with NodeProcess("node", tmp_path) as process:
+                pass
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert process.exit_code() == -signal.SIGINT
+    assert (tmp_path / "node.log").read_text() == ""

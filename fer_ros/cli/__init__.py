@@ -17,8 +17,8 @@ _EXPECTED = (DetectorError, EvaluationError, FetchError, MediaError, ModelError)
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command. 0: all went well; 1: something could not be read; 2: wrong usage."""
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()  # a closed pipe shows here, not at exit
         return code

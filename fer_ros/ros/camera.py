@@ -1,5 +1,10 @@
 """A camera made of pictures, videos, a webcam, or the built-in sample."""
 
+import signal
+
+if __name__ == "__main__":  # while it imports, Ctrl-C ends it without a trace, as in start.py
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import re
 import sys
 import time

@@ -5,6 +5,11 @@
 Leaves ``annotated.png`` and ``emotions.jsonl`` in the folder, and the logs of the two processes.
 """
 
+import signal
+
+if __name__ == "__main__":  # while it imports, Ctrl-C ends it without a trace, as in start.py
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import math
 import os

@@ -1,5 +1,10 @@
 """The lifecycle node: images in, emotions out."""
 
+import signal
+
+if __name__ == "__main__":  # while it imports, Ctrl-C ends it without a trace, as in start.py
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import gc
 import importlib.util
 import sys

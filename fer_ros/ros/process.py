@@ -6,8 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -97,13 +98,13 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Asks it to end, and makes it end when it does not."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Asks it to end, again where it was too young to hear it, and makes it end at last."""
+        last_s = time.monotonic() + _STOP_S
+        while self._process.poll() is None:
+            number = signal.SIGINT if time.monotonic() < last_s else signal.SIGKILL
+            self._process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_LOOK_UP_S)
 
     def exit_code(self) -> int | None:
         """None while it runs."""

@@ -1,0 +1,77 @@
+"""The programs while they import, as processes; what they do later is tested beside their code."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+BIN = Path(sys.executable).parent
+END_S = 2.0
+FOREVER = "print('importing', flush=True)\nwhile True:\n    pass\n"
+
+
+@contextmanager
+def importing(
+    folder: Path, command: Sequence[str | Path], module: str
+) -> Iterator[subprocess.Popen[str]]:
+    """``command`` in the middle of its import of ``module``, which takes for ever."""
+    (folder / f"{module}.py").write_text(FOREVER)
+    process = subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": str(folder), "ROS_LOG_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        try:
+            assert "importing\n" in process.stdout
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        ([BIN / "emotion_node"], "rclpy"),
+        ([BIN / "emotion_node"], "cv2"),
+        ([BIN / "camera"], "rclpy"),
+        ([BIN / "camera"], "cv2"),
+        ([BIN / "fer"], "numpy"),
+        ([BIN / "fer"], "cv2"),
+        ([sys.executable, "-m", "fer_ros.ros.node"], "rclpy"),
+        ([sys.executable, "-m", "fer_ros.ros.camera"], "rclpy"),
+        ([sys.executable, "-m", "fer_ros.ros.demo"], "rclpy"),
+    ],
+)
+def test_a_signal_ends_what_imports_without_a_word(tmp_path, command, module, number):
+    with importing(tmp_path, command, module) as process:
+        process.send_signal(number)
+        assert process.communicate(timeout=END_S) == ("", "")
+    assert process.returncode == -number
+
+
+def test_ctrl_c_ends_a_command_of_fer_in_order(tmp_path):
+    """Each command has its own way to end, and 130 is how all of them tell."""
+    with importing(tmp_path, [BIN / "fer", "doctor"], "onnxruntime") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=END_S) == ("", "")
+    assert process.returncode == 130
+
+
+def test_ctrl_c_is_not_for_fer_in_the_background(tmp_path):
+    """A shell has its jobs there ignore SIGINT."""
+    command = ["sh", "-c", f'trap "" INT; exec "{BIN / "fer"}"']
+    with importing(tmp_path, command, "cv2") as process:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=END_S) == ("", "")
+    assert process.returncode == -signal.SIGTERM
