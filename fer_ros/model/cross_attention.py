@@ -15,16 +15,17 @@ WINDOW = 7
 
 def partition(maps: Tensor, side: int = WINDOW) -> Tensor:
     """Cuts maps (B, H, W, C) into windows (B * H/side * W/side, side * side, C), row by row."""
-    batch, height, width, channels = maps.shape
-    cut = maps.view(batch, height // side, side, width // side, side, channels)
-    return cut.permute(0, 1, 3, 2, 4, 5).reshape(-1, side * side, channels)
+    # Integers, so that an exported graph is of fixed sizes but for the batch.
+    height, width, channels = (int(size) for size in maps.shape[1:])
+    cut = maps.reshape(-1, height // side, side, width // side, side, channels)
+    return cut.transpose(2, 3).reshape(-1, side * side, channels)
 
 
 def reverse(windows: Tensor, height: int, width: int, side: int = WINDOW) -> Tensor:
     """Inverse of ``partition``: maps (B, height, width, C)."""
-    channels = windows.shape[-1]
-    cut = windows.view(-1, height // side, width // side, side, side, channels)
-    return cut.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
+    channels = int(windows.shape[-1])
+    cut = windows.reshape(-1, height // side, width // side, side, side, channels)
+    return cut.transpose(2, 3).reshape(-1, height, width, channels)
 
 
 def relative_index(side: int = WINDOW) -> Tensor:
@@ -42,7 +43,8 @@ class WindowCrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_dim = heads, dim // heads
+        self.scale = self.head_dim**-0.5
         self.keys_values = nn.Linear(dim, 2 * dim)
         self.project = nn.Linear(dim, dim)
         self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
@@ -50,23 +52,25 @@ class WindowCrossAttention(nn.Module):
         trunc_normal_(self.bias, std=0.02)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(-3, -2)  # (N, heads, 49, dim / heads)
+        """(N, 49, dim) to (N, heads, 49, head_dim)."""
+        return x.reshape(-1, WINDOW**2, self.heads, self.head_dim).transpose(1, 2)
 
     def _position_bias(self) -> Tensor:
         return self.bias[self.index].permute(2, 0, 1)  # (heads, 49, 49)
 
     def forward(self, queries: Tensor, image: Tensor) -> Tensor:
         """Queries and image windows (N, 49, dim) to attended windows (N, 49, dim)."""
-        keys, values = self.keys_values(image).chunk(2, dim=-1)
+        keys, values = self.keys_values(image).split(self.heads * self.head_dim, dim=-1)
         parts = (self._split(queries), self._split(keys), self._split(values))
-        out = F.scaled_dot_product_attention(*parts, attn_mask=self._position_bias())
-        return self.project(out.transpose(-3, -2).flatten(-2))
+        bias = self._position_bias()
+        out = F.scaled_dot_product_attention(*parts, attn_mask=bias, scale=self.scale)
+        return self.project(out.transpose(1, 2).reshape(-1, WINDOW**2, self.heads * self.head_dim))
 
     def weights(self, queries: Tensor, image: Tensor) -> Tensor:
         """The attention itself (N, heads, 49, 49): rows are queries and add up to 1."""
         keys = self._split(self.keys_values(image).chunk(2, dim=-1)[0])
         split = self._split(queries)
-        scores = split @ keys.transpose(-2, -1) * split.shape[-1] ** -0.5
+        scores = split @ keys.transpose(-2, -1) * self.scale
         return (scores + self._position_bias()).softmax(dim=-1)
 
 
@@ -95,7 +99,7 @@ class CrossAttentionBlock(nn.Module):
 
     def forward(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """Maps (B, H, W, dim) and (B, H, W, landmark_dim) to (B, H, W, dim); sides are 7 * n."""
-        height, width = image.shape[1:3]
+        height, width = (int(size) for size in image.shape[1:3])
         attended = self.attention(*self._windows(image, landmarks))
         attended = reverse(attended, height, width)
         image = image + self.drop_path(self.attention_scale(attended))

@@ -107,7 +107,7 @@ class MobileFaceNet(nn.Module):
 
     def points(self, map_7: Tensor) -> Tensor:
         """(B, 512, 7, 7) to (B, 68, 2): x, y as fractions of the crop's side."""
-        return self.output_layer(map_7).unflatten(1, (LANDMARKS, 2))
+        return self.output_layer(map_7).reshape(-1, LANDMARKS, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 112, 112), normalised, to (B, 68, 2): x, y as fractions of the crop's side."""

@@ -5,6 +5,7 @@ settings", after POSTER++ (Mao et al., 2023). A frozen MobileFaceNet gives the 6
 maps that ask, an image stream the maps that answer; a small ViT joins the scales.
 """
 
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -35,13 +36,27 @@ class Tokens(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, halvings: int) -> None:
         super().__init__()
+        self.outputs = outputs
         widths = [inputs * 2**step for step in range(halvings)] + [outputs]
         steps: list[nn.Module] = [_down(*pair) for pair in pairwise(widths)]
         self.steps = nn.Sequential(*(steps or [nn.Conv2d(inputs, outputs, 1)]))
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, H, W, inputs) to (B, 49, outputs)."""
-        return self.steps(maps.permute(0, 3, 1, 2)).flatten(2).transpose(1, 2)
+        small = self.steps(maps.permute(0, 3, 1, 2))
+        return small.reshape(-1, self.outputs, TOKENS_PER_SCALE).transpose(1, 2)
+
+
+class TokenAttention(Attention):
+    """Attention whose exported graph is of fixed sizes but for the batch."""
+
+    def forward(self, x: Tensor, *_: object, **__: object) -> Tensor:
+        """(B, tokens, dim) to the same shape."""
+        cut = (-1, int(x.shape[1]), self.num_heads, self.head_dim)
+        parts = self.qkv(x).split(self.attn_dim, dim=-1)
+        asking, keys, values = (each.reshape(cut).transpose(1, 2) for each in parts)
+        found = F.scaled_dot_product_attention(asking, keys, values, scale=self.scale)
+        return self.proj(found.transpose(1, 2).reshape(-1, cut[1], self.attn_dim))
 
 
 class ClassBlock(Block):
@@ -54,14 +69,20 @@ class ClassBlock(Block):
         return cls + self.drop_path2(self.ls2(self.mlp(self.norm2(cls))))
 
     def _attend(self, x: Tensor) -> Tensor:
+        """Projections of all keys and values are left out: those of one query and answer do.
+
+        As (W_k x) . q is x . (W_k^T q), and a sum of W_v x is W_v times that of x (DeepSeek-V2,
+        2024, section 2.1.2). The bias of the keys adds the same to all scores: softmax ignores it.
+        """
         attention = cast(Attention, self.attn)
-        dim = attention.num_heads * attention.head_dim
-        weight, bias = attention.qkv.weight, attention.qkv.bias
-        asking = F.linear(x[:, :1], weight[:dim], bias[:dim])
-        keys, values = F.linear(x, weight[dim:], bias[dim:]).chunk(2, dim=-1)
-        parts = (each.unflatten(-1, (attention.num_heads, -1)) for each in (asking, keys, values))
-        found = F.scaled_dot_product_attention(*(each.transpose(1, 2) for each in parts))
-        return attention.proj(found.transpose(1, 2).flatten(2))
+        heads, width = attention.num_heads, attention.head_dim
+        ask, key, value = attention.qkv.weight.reshape(3, heads, width, -1).unbind()
+        ask_bias, _, value_bias = attention.qkv.bias.reshape(3, heads, 1, width).unbind()
+        cls = x[:, None, :1]  # (B, 1, 1, dim)
+        asking = (cls @ ask.transpose(1, 2) + ask_bias) @ key  # (B, heads, 1, dim)
+        seen = F.scaled_dot_product_attention(asking[:, :, 0], x, x, scale=attention.scale)
+        found = seen[:, :, None] @ value.transpose(1, 2) + value_bias  # (B, heads, 1, width)
+        return attention.proj(found.reshape(-1, 1, heads * width))
 
 
 class FusionTransformer(nn.Module):
@@ -73,7 +94,7 @@ class FusionTransformer(nn.Module):
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.position = nn.Parameter(torch.zeros(1, tokens + 1, dim))
-        kinds = [Block] * (depth - 1) + [ClassBlock]
+        kinds = [partial(Block, attn_layer=TokenAttention)] * (depth - 1) + [ClassBlock]
         self.blocks = nn.Sequential(
             *(kind(dim, heads, qkv_bias=True, drop_path=drop_path) for kind in kinds)
         )
@@ -85,8 +106,8 @@ class FusionTransformer(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, tokens, dim) to logits (B, classes)."""
-        cls = self.cls_token.expand(tokens.shape[0], -1, -1)
-        x = self.blocks(torch.cat([cls, tokens], dim=1) + self.position)
+        start = F.pad(self.cls_token, (0, 0, 0, self.position.shape[1] - 1)) + self.position
+        x = self.blocks(F.pad(tokens, (0, 0, 1, 0)) + start)
         summary = self.norm(x[:, 0])
         return self.head(summary * self.gate(summary))
 
