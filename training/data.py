@@ -44,6 +44,7 @@ class PackUse(Checked):
     sources: list[str] = field(
         default_factory=list, metadata={"about": "only faces of these sources; empty: all"}
     )
+    taught: float = setting(0.0, "share of its targets that the teachers give", 0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class DataConfig(Checked):
     test: str = setting("ferplus_test", "nothing of it is trained on, if it is there")
     classes: int = setting(8, "7: without contempt, as in AffectNet-7", 7, 8)
     leaky: bool = setting(False, "trains on what stands in valid and test, and warns")
+    teachers: list[str] = field(
+        default_factory=list, metadata={"about": "model folders that answer where packs are taught"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +70,8 @@ class DataConfig(Checked):
         for use in self.train:
             if not use.pack or use.pack in held_out:
                 raise ValueError(f"train: expected packs beside valid and test, got {use.pack!r}")
+        if any(use.taught for use in self.train) != bool(self.teachers):
+            raise ValueError("teachers: expected with packs that are taught, and only with them")
 
 
 def _use(item: object, where: str) -> PackUse:
@@ -82,16 +88,20 @@ class Faces:
 
     ``labels`` (N,) are the emotions with the most votes; of equal votes, FER+'s first column wins,
     as in the literature. ``weights`` (N,) are those of the faces in the loss; empty: 1 for each.
+    ``taught`` (N,) are the shares of their targets that teachers are to give; empty: none.
     """
 
     canvases: Tensor
     targets: Tensor
     labels: Tensor
     weights: Tensor = field(default_factory=lambda: torch.ones(0))
+    taught: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __post_init__(self) -> None:
         if len(self.weights) != len(self.labels):
             object.__setattr__(self, "weights", torch.ones(len(self.labels)))
+        if len(self.taught) != len(self.labels):
+            object.__setattr__(self, "taught", torch.zeros(len(self.labels)))
 
     def __len__(self) -> int:
         return len(self.canvases)
@@ -104,9 +114,8 @@ class Faces:
         """So many of the faces, drawn by chance, in their order; all when there are fewer."""
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         chosen = order[:count].sort().values
-        return Faces(
-            self.canvases[chosen], self.targets[chosen], self.labels[chosen], self.weights[chosen]
-        )
+        parts = (self.canvases, self.targets, self.labels, self.weights, self.taught)
+        return Faces(*(each[chosen] for each in parts))
 
     def counts(self) -> NDArray[np.int64]:
         """Pictures of each emotion (8,)."""
@@ -137,6 +146,7 @@ class _Part:
     targets: NDArray[np.float32]
     labels: NDArray[np.int64]
     weight: float = 1.0
+    taught: float = 0.0
 
 
 def _all(pack: Pack) -> NDArray[np.bool_]:
@@ -151,6 +161,9 @@ def _part(pack: Pack, keep: NDArray[np.bool_], classes: int, use: PackUse) -> _P
     elif pack.card.labels == "label":
         labels = pack.column("label").astype(np.int64)
         targets = np.eye(len(EMOTIONS), dtype=np.float32)[labels]
+    elif use.taught == 1.0:
+        labels = np.zeros(len(pack), np.int64)
+        targets = np.ones((len(pack), len(EMOTIONS)), np.float32)
     else:
         raise ValueError(f"{pack.folder}: expected votes or labels, found a pack without any")
     allowed = np.ones(len(EMOTIONS), np.float32)
@@ -160,17 +173,19 @@ def _part(pack: Pack, keep: NDArray[np.bool_], classes: int, use: PackUse) -> _P
     targets, labels = targets[keep] * allowed, labels[keep]
     targets /= targets.sum(axis=1, keepdims=True)
     targets = (1 - use.smoothing) * targets + use.smoothing * allowed / allowed.sum()
-    return _Part(pack, keep, targets.astype(np.float32), labels, use.weight)
+    return _Part(pack, keep, targets.astype(np.float32), labels, use.weight, use.taught)
 
 
 def _join(parts: list[_Part]) -> Faces:
     """The faces of all parts, in their order."""
     weights = [np.full(len(part.labels), part.weight, np.float32) for part in parts]
+    taught = [np.full(len(part.labels), part.taught, np.float32) for part in parts]
     return Faces(
         torch.from_numpy(gather([(part.pack, part.keep) for part in parts])),
         torch.from_numpy(np.concatenate([part.targets for part in parts])),
         torch.from_numpy(np.concatenate([part.labels for part in parts])),
         torch.from_numpy(np.concatenate(weights)),
+        torch.from_numpy(np.concatenate(taught)),
     )
 
 
@@ -273,7 +288,7 @@ def _complain(
 def _warn_of_empty_classes(train: Faces, config: DataConfig) -> None:
     counts = train.counts()[: config.classes]  # contempt is the last
     empty = [name for name, count in zip(EMOTIONS, counts, strict=False) if not count]
-    if empty and len(train):
+    if empty and len(train) and not (train.taught == 1).any():
         _log.warning(
             f"no face to train on shows {', '.join(empty)}: the network will never answer it"
         )

@@ -28,6 +28,7 @@ from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
 from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
 from training.data import Faces, load_splits
+from training.distill import taught
 from training.figures import draw_classes, draw_confusion, draw_curves
 from training.losses import Loss, clip_gradient, make_targets
 from training.networks import build, make_optimizer, make_schedule
@@ -229,6 +230,7 @@ def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
     if len(faces) < config.batch or len(valid) == 0:
         found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
+    faces = taught(faces, config.data, place.device)
     run = Run(config, faces, network, place)
     if place.writes:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
