@@ -106,6 +106,7 @@ TROUBLES = (
     (break_points("{ 1 2 }"), "train", "1.pts: expected 68 points between braces, found 1"),
     (break_points("{ 1 nan }"), "train", "1.pts: expected 68 points between braces, found 0"),
     (break_points("{ 1 x }"), "train", "1.pts: expected 68 points between braces, found 0"),
+    (break_points(f"{{ {'3e38 ' * 136}}}"), "train", "1.pts: expected 68 points between braces"),
     (lost_picture, "train", "1.pts: expected a picture of the same name beside it"),
     (three_hundred, "", "holds train, test: choose one with --split"),
     (torn_wflw, "train", "list_98pt_rect_attr_train.txt:1: expected 98 points and a picture"),
@@ -127,6 +128,12 @@ def test_a_list_of_wflw_can_be_named_with_its_pictures(tmp_path, split):
     table = tmp_path / "lists" / "rect" / f"list_98pt_rect_attr_{split}.txt"
     source = open_source(Wanted(table, pictures=tmp_path / "elsewhere"))
     assert [data for _, _, data in source.pictures(0, 99)] == [PICTURE] * 2
+
+
+def test_a_picture_of_a_name_that_no_file_has_is_empty(tmp_path):
+    table = wflw(tmp_path) / "lists" / "rect" / "list_98pt_rect_attr_train.txt"
+    table.write_text(table.read_text().replace("a/1.jpg", "a\0.jpg"))
+    assert [data for *_, data in open_source(Wanted(table)).pictures(0, 99)] == [b""] * 2
 
 
 def test_every_kind_is_tested():

@@ -5,9 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fuzz.models import Malicious
+from fuzz.packs import LIES, npy, zipped
 from pack_tools import write_pack
 
 from training.packs import Pack, pixel_hash, shard_path, write_shard
+
+BEYOND_UNICODE = npy(np.array(["ab", "c"])).replace(b"a\0\0\0", b"\xff\xff\xff\x7f")
 
 
 def small(folder: Path, shards: int = 2) -> Path:
@@ -66,6 +70,27 @@ def empty_shard(folder: Path) -> None:
     shard_path(folder, 1).write_bytes(b"")
 
 
+def plain_array(folder: Path) -> None:
+    shard_path(folder, 1).write_bytes(npy([1, 2]))
+
+
+def compressed(folder: Path) -> None:
+    path = shard_path(folder, 1)
+    np.savez_compressed(path, **dict(np.load(path, allow_pickle=False)))
+
+
+def other_columns(**changes: bytes | None):
+    """Columns of the second shard, which has two faces, are others or (None) are not there."""
+
+    def change(folder: Path) -> None:
+        path = shard_path(folder, 1)
+        columns = dict(np.load(path, allow_pickle=False))
+        files = {key: npy(values) for key, values in columns.items()} | changes
+        path.write_bytes(zipped({f"{key}.npy": data for key, data in files.items() if data}))
+
+    return change
+
+
 def exchanged(folder: Path) -> None:
     shard_path(folder, 0).rename(folder / "shard-00002.npz")
     shard_path(folder, 1).rename(shard_path(folder, 0))
@@ -83,6 +108,20 @@ TROUBLES = (
     (lost_shard, "shard-00001.npz: no such file"),
     (torn_shard, "shard-00001.npz: damaged"),
     (empty_shard, "shard-00001.npz: damaged"),
+    (plain_array, "shard-00001.npz: damaged"),
+    (compressed, "shard-00001.npz: damaged (expected name without compression)"),
+    (
+        other_columns(canvas=LIES["10^12 numbers"]),
+        "damaged (expected the array that its header",
+    ),
+    (other_columns(name=npy(np.array([Malicious()] * 2, object))), "found 8 bytes of object"),
+    (other_columns(name=npy(["a"] * 3)), "damaged (expected columns of one length, found 2, 3)"),
+    (other_columns(name=npy("a")), "damaged (expected name as str_ (N), found str32 ())"),
+    (other_columns(name=BEYOND_UNICODE), "damaged (expected text, found other data)"),
+    (other_columns(canvas=npy(np.zeros((2, 9, 9), np.uint8))), "expected canvas as uint8 (N, 144"),
+    (other_columns(canvas=None), "expected arrays of sha256"),
+    (change_card(count=10**9), "expected 1000000000 faces, found 5"),
+    (change_card(shards=1), "expected 5 faces, found 3"),
     (exchanged, "expected arrays of sha256"),
 )
 
@@ -109,6 +148,20 @@ def test_a_file_is_no_pack(tmp_path):
 def test_a_missing_column_is_named(tmp_path, key, words):
     with pytest.raises(ValueError, match=words):
         Pack.open(small(tmp_path)).column(key)
+
+
+def test_a_column_that_is_missing_in_a_later_shard_is_named(tmp_path):
+    folder = small(tmp_path)
+    other_columns(canvas=None)(folder)
+    with pytest.raises(ValueError, match=r"shard-00001.npz: has no canvas$"):
+        Pack.open(folder).canvases(np.ones(5, np.bool_), np.zeros((5, 144, 144), np.uint8))
+
+
+def test_labels_are_emotions(tmp_path):
+    folder = small(tmp_path)
+    other_columns(label=npy([3, 8]))(folder)
+    with pytest.raises(ValueError, match="expected labels below 8: make it again"):
+        Pack.open(folder).column("label")
 
 
 def test_landmarks_do_not_make_it_another_pack(tmp_path):

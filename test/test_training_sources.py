@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fuzz.packs import LIES, npy
 from pack_tools import write_lines
 
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
@@ -62,15 +63,17 @@ def landmarks() -> np.ndarray:
     return np.stack([np.linspace(10, 30, 68), np.linspace(20, 50, 68)], axis=1)
 
 
+AFFECTNET = (
+    "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,"
+    "valence,arousal"
+)
+
+
 def affectnet_csv(top: Path) -> Path:
     points = ";".join(map(str, landmarks().ravel()))
-    head = (
-        "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,expression,"
-        "valence,arousal"
-    )
     lines = [f"1/{i}.jpg,5,6,20,30,{points},{i},0.1,-0.2" for i in range(11)]
-    write_lines(top / "Manually_Annotated_file_lists" / "training.csv", head, *lines)
-    write_lines(top / "Manually_Annotated_file_lists" / "validation.csv", head, lines[0])
+    write_lines(top / "Manually_Annotated_file_lists" / "training.csv", AFFECTNET, *lines)
+    write_lines(top / "Manually_Annotated_file_lists" / "validation.csv", AFFECTNET, lines[0])
     draw(*(top / "Manually_Annotated_Images" / "1" / f"{i}.jpg" for i in range(11)))
     return top
 
@@ -150,6 +153,16 @@ def test_layouts_are_recognised(tmp_path, make, split, kind, names, labels, drop
     assert all(data == PICTURE for _, _, data in read)
 
 
+@pytest.mark.parametrize(
+    "face", ["5,6,-20,30,", "5,6,1e39,30,", f"3e38,0,3e38,9,{';'.join(['3e38'] * 136)}"]
+)
+def test_what_is_no_face_is_left_out(tmp_path, face):
+    draw(tmp_path / "a.png")
+    path = write_lines(tmp_path / "training.csv", AFFECTNET, f"a.png,{face},1,0,0")
+    (row,) = open_source(Wanted(path)).rows
+    assert len(row.box_xyxy) == len(row.points_xy) == 0
+
+
 @pytest.mark.parametrize("make", [affectnet_csv, affectnet])
 def test_affectnet_brings_a_box_and_five_points(tmp_path, make):
     row = open_source(Wanted(make(tmp_path), "train")).rows[0]
@@ -181,18 +194,9 @@ def test_what_is_known_beside_the_label_is_kept(tmp_path):
     assert open_source(Wanted(table(tmp_path), "valid")).rows[0].identity == "bob"
 
 
-def test_rows_of_several_row_groups(tmp_path):
-    images = [bytes([i]) for i in range(10)]
-    path = tmp_path / "many.parquet"
-    pq.write_table(
-        pa.table({"name": [str(i) for i in range(10)], "image": images}), path, row_group_size=3
-    )
-    source = open_source(Wanted(path))
-    assert [data for _, _, data in source.pictures(2, 8)] == images[2:8]
-
-
-def test_a_picture_that_is_not_there_is_empty(tmp_path):
-    path = write_lines(tmp_path / "list.csv", "path,label", "gone.jpg,fear")
+@pytest.mark.parametrize("name", ["gone.jpg", "a\0.jpg", f"{'x' * 300}.jpg"])
+def test_a_picture_that_is_not_there_is_empty(tmp_path, name):
+    path = write_lines(tmp_path / "list.csv", "path,label", f"{name},fear")
     assert [data for _, _, data in open_source(Wanted(path)).pictures(0, 1)] == [b""]
 
 
@@ -264,28 +268,49 @@ def unknown_expression(top: Path) -> Path:
     return top
 
 
-def unknown_in_parquet(top: Path) -> Path:
-    path = top / "a.parquet"
-    pq.write_table(pa.table({"name": ["x"], "image": [PICTURE], "label": ["bored"]}), path)
-    return path
+def voted(vote: str):
+    def make(top: Path) -> Path:
+        write_lines(ferplus(top) / "FER2013Train" / "label.csv", f"a.png,box,{'0,' * 9}{vote}")
+        return top
+
+    return make
 
 
-def no_parquet(top: Path) -> Path:
-    return write_lines(top / "a.parquet", "nothing")
+def expressed(expression: str):
+    def make(top: Path) -> Path:
+        draw(top / "a.png")
+        return write_lines(top / "training.csv", AFFECTNET, f"a.png,0,0,9,9,,{expression},0,0")
+
+    return make
 
 
-def no_image_column(top: Path) -> Path:
-    pq.write_table(pa.table({"name": ["x"]}), top / "a.parquet")
-    return top / "a.parquet"
+def annotated(content: bytes):
+    def make(top: Path) -> Path:
+        (affectnet(top) / "train_set" / "annotations" / "3_exp.npy").write_bytes(content)
+        return top
+
+    return make
+
+
+def zipped_array(top: Path) -> Path:
+    np.savez(affectnet(top) / "archive.npz", np.array("3"))
+    (top / "archive.npz").replace(top / "train_set" / "annotations" / "3_exp.npy")
+    return top
+
+
+def overlong_name(top: Path) -> Path:
+    return write_lines(top / "training.csv", AFFECTNET, f"{'x' * 300}.png,0,0,9,9,,1,0,0")
+
+
+def folder_of_two_lines(top: Path) -> Path:
+    draw(folders(top) / "joy\nful" / "1.jpg")
+    return top
 
 
 # what is wrong, split asked for, words of the message
 TROUBLES = (
     (lambda top: top / "nothing", "", "nothing: no such file or folder"),
     (lambda top: top, "", "recognised none"),
-    (no_parquet, "", "not a Parquet file"),
-    (no_image_column, "", "expected a column image"),
-    (unknown_in_parquet, "", "a.parquet: x: unknown emotion 'bored'"),
     (ferplus, "", "holds test, train, valid: choose one with --split"),
     (affectnet, "test", "expected a split test, found train, valid"),
     (break_ferplus, "train", "label.csv: no such file"),
@@ -300,6 +325,21 @@ TROUBLES = (
     (torn_table, "", "list.csv:2: expected 2 cells"),
     (latin_table, "", "list.csv: expected a CSV file in UTF-8"),
     (endless_cell, "", "list.csv: expected a CSV file in UTF-8"),
+    (voted("²"), "train", "label.csv:1: expected 10 numbers of votes from 0 to 255, found ['0', "),
+    (voted("9" * 5000), "train", "label.csv:1: expected 10 numbers of votes from 0 to 255"),
+    (voted("256"), "train", "label.csv:1: expected 10 numbers of votes from 0 to 255"),
+    (expressed("²"), "", "training.csv:2: expected an expression of 0 to 10, found '²'"),
+    (expressed("1" * 5000), "", "training.csv:2: expected an expression of 0 to 10, found '1111"),
+    (annotated(b""), "train", "3_exp.npy: expected numbers in NumPy's format"),
+    (annotated(npy("²")), "train", "annotations/3_exp.npy: expected an expression of 0 to 10"),
+    (
+        annotated(LIES["10^12 numbers"]),
+        "train",
+        "3_exp.npy: expected numbers in NumPy's format",
+    ),
+    (zipped_array, "train", "3_exp.npy: expected numbers in NumPy's format"),
+    (overlong_name, "", "training.csv: its pictures are not beside it"),
+    (folder_of_two_lines, "", "joy ful: unknown emotion"),
 )
 
 

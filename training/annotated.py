@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fer_ros.align import five_points
 from fer_ros.media import PICTURES
-from training.rows import Row, Source, Wanted, split_of
+from training.rows import Row, Source, Wanted, coordinates, split_of
 
 POINTS_OF_WFLW = (
     *(*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)),  # jaw, brows, nose
@@ -56,19 +56,10 @@ def read_points(file: Path) -> NDArray[np.float32]:
     ValueError, one line, when it has others.
     """
     text = file.read_text(encoding="utf-8", errors="replace")
-    numbers = _numbers(text.partition("{")[2].partition("}")[0].split())
+    numbers = coordinates(text.partition("{")[2].partition("}")[0].split())
     if len(numbers) != 2 * 68:
         raise ValueError(f"{file}: expected 68 points between braces, found {len(numbers) / 2:g}")
     return numbers.reshape(68, 2) - 1
-
-
-def _numbers(words: list[str]) -> NDArray[np.float32]:
-    """None when one of the words is not a finite number."""
-    try:
-        numbers = np.array(words, np.float32)
-    except ValueError:
-        return np.zeros(0, np.float32)
-    return numbers if np.isfinite(numbers).all() else numbers[:0]
 
 
 def _wflw(wanted: Wanted) -> Source:
@@ -80,7 +71,7 @@ def _wflw(wanted: Wanted) -> Source:
     text, rows = table.read_text(encoding="utf-8", errors="replace"), []
     for number, line in enumerate(text.splitlines(), start=1):
         *words, name = line.split() or [""]
-        numbers = _numbers(words[:_WFLW_NUMBERS])
+        numbers = coordinates(words[:_WFLW_NUMBERS])
         if len(numbers) != _WFLW_NUMBERS:
             raise ValueError(f"{table}:{number}: expected 98 points and a picture, found others")
         rows.append(_row(name, folder / name, numbers.reshape(98, 2)[list(POINTS_OF_WFLW)]))

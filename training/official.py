@@ -11,18 +11,22 @@ from tqdm import tqdm
 
 from fer_ros.align import five_points
 from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
+from training.arrays import load_array
 from training.rows import (
     Row,
     Source,
     Wanted,
+    coordinates,
     folders_in,
     header,
     pictures_in,
     read_table,
+    shown,
+    small_number,
     split_of,
+    ten_votes,
 )
 
-_VOTE_CELLS = len(FERPLUS_VOTES)
 _FERPLUS_TABLE = "fer2013new.csv"
 _NO_EMOTION = {8: "none", 9: "uncertain", 10: "no face"}  # AffectNet's expressions after ours
 _AFFECTNET_COLUMNS = (
@@ -53,7 +57,7 @@ def _ferplus(wanted: Wanted) -> Source:
         raise ValueError(f"{table}: no such file; expected FER+'s names, boxes and ten votes")
     rows = []
     for where, cells in read_table(table, ("name", "box", *FERPLUS_VOTES), headless=True):
-        votes = _votes([cells[name] for name in FERPLUS_VOTES], where)
+        votes = ten_votes([cells[name] for name in FERPLUS_VOTES], where)
         rows.append(Row(Path(cells["name"]).stem, folder / cells["name"], votes))
     return Source("ferplus", "ferplus", rows, tight=True)
 
@@ -71,7 +75,7 @@ def _ferplus_csv(wanted: Wanted) -> Source:
         split = split_of(cells["Usage"])
         if not split:
             raise ValueError(f"{where}: expected Training, PublicTest or PrivateTest in Usage")
-        votes = _votes([cells[name] for name in FERPLUS_VOTES], where)
+        votes = ten_votes([cells[name] for name in FERPLUS_VOTES], where)
         splits.setdefault(split, []).append((cells["Image name"].strip(), votes))
     lines = wanted.choose(splits)
     named = {name: votes for name, votes in lines if name}
@@ -82,12 +86,6 @@ def _ferplus_csv(wanted: Wanted) -> Source:
         for name, votes in named.items()
     ]
     return Source("ferplus-csv", "ferplus", rows, dropped, tight=True)
-
-
-def _votes(cells: list[str], where: str) -> tuple[int, ...]:
-    if len(cells) != _VOTE_CELLS or not all(cell.strip().isdigit() for cell in cells):
-        raise ValueError(f"{where}: expected {_VOTE_CELLS} numbers of votes, found {cells}")
-    return tuple(int(cell) for cell in cells)
 
 
 def _affectnet_csv(wanted: Wanted) -> Source:
@@ -103,14 +101,12 @@ def _affectnet_csv(wanted: Wanted) -> Source:
         label = _expression(cells["expression"], where, dropped)
         if label >= 0:
             name = cells["subDirectory_filePath"]
-            left, top, width, height = (_number(cells[key]) for key in _AFFECTNET_COLUMNS[1:5])
-            box = np.array([left, top, left + width, top + height], np.float32)
             rows.append(
                 Row(
                     name,
                     folder / name,
                     label=label,
-                    box_xyxy=box if np.isfinite(box).all() else box[:0],
+                    box_xyxy=_box([cells[key] for key in _AFFECTNET_COLUMNS[1:5]]),
                     points_xy=_five(cells["facial_landmarks"].split(";")),
                 )
             )
@@ -130,9 +126,17 @@ def _affectnet_pictures(table: Path, given: Path | None) -> Path:
     with table.open(encoding="utf-8-sig", errors="replace") as lines:
         names = [line.split(",")[0] for line in islice(lines, _LOOKED_FOR)]
     for folder in around:
-        if any((folder / name).is_file() for name in names):
+        if any(_is_file(folder / name) for name in names):
             return folder
     raise ValueError(f"{table}: its pictures are not beside it: name their folder with --pictures")
+
+
+def _is_file(path: Path) -> bool:
+    """False as well for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _affectnet(wanted: Wanted) -> Source:
@@ -146,55 +150,45 @@ def _affectnet(wanted: Wanted) -> Source:
     files = pictures_in(folder / "images")
     files.sort(key=lambda file: (len(file.stem), file.stem))  # 2.jpg before 10.jpg
     for file in tqdm(files, desc=folder.name):
-        values = {key: _annotation(folder, file.stem, key) for key in ("exp", "lnd")}
-        label = _expression(" ".join(values["exp"]), f"{file.stem}_exp.npy", dropped)
+        expression = folder / "annotations" / f"{file.stem}_exp.npy"
+        if not expression.is_file():
+            raise ValueError(f"{expression}: no such file; expected the label of {file.name}")
+        label = _expression(" ".join(_texts(expression)), str(expression), dropped)
         if label >= 0:
-            box = _bounds(values["lnd"])
-            points = _five(values["lnd"])
-            rows.append(Row(file.stem, file, label=label, box_xyxy=box, points_xy=points))
+            landmarks = expression.with_name(f"{file.stem}_lnd.npy")
+            texts = _texts(landmarks) if landmarks.is_file() else []
+            box, points_xy = _bounds(texts), _five(texts)
+            rows.append(Row(file.stem, file, label=label, box_xyxy=box, points_xy=points_xy))
     return Source("affectnet", "affectnet", rows, dropped)
 
 
-def _annotation(folder: Path, stem: str, key: str) -> list[str]:
-    """The values of ``N_exp.npy`` or ``N_lnd.npy`` as text; no landmarks when there is no file."""
-    path = folder / "annotations" / f"{stem}_{key}.npy"
-    try:
-        return [str(value) for value in np.load(path, allow_pickle=False).reshape(-1)]
-    except FileNotFoundError:
-        if key == "exp":
-            raise ValueError(
-                f"{path}: no such file; expected the label of picture {stem}"
-            ) from None
-        return []
-    except (ValueError, EOFError):
-        raise ValueError(
-            f"{path}: expected numbers in NumPy's format, found another file"
-        ) from None
+def _texts(path: Path) -> list[str]:
+    """The values of a ``.npy`` file; there, AffectNet's numbers are texts."""
+    return [str(value) for value in load_array(path).reshape(-1)]
 
 
 def _expression(text: str, where: str, dropped: Counter[str]) -> int:
     """Place in EMOTIONS, which has AffectNet's order; -1 and counted when it is no emotion."""
-    value = int(text) if text.strip().isdigit() else -1
+    value = small_number(text)
     if value in _NO_EMOTION:
         dropped[f"expression {value} ({_NO_EMOTION[value]})"] += 1
         return -1
     if not 0 <= value < len(EMOTIONS):
-        raise ValueError(f"{where}: expected an expression of 0 to 10, found {text!r}")
+        raise ValueError(f"{where}: expected an expression of 0 to 10, found {shown(text)}")
     return value
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+def _box(texts: list[str]) -> NDArray[np.float32]:
+    """Corners (4,) of left, top, width and height; none (0,) when they span no box."""
+    box = coordinates(texts)
+    box[2:] += box[:2]
+    return box if (box[2:] > box[:2]).all() else box[:0]
 
 
 def _landmarks(texts: list[str]) -> NDArray[np.float32]:
     """68 points (68, 2), or none (0, 2) when the texts are not 136 numbers."""
-    values = np.array([_number(text) for text in texts], np.float32)
-    known = len(values) == 136 and np.isfinite(values).all()
-    return (values if known else values[:0]).reshape(-1, 2)
+    values = coordinates(texts)
+    return (values if len(values) == 136 else values[:0]).reshape(-1, 2)
 
 
 def _five(texts: list[str]) -> NDArray[np.float32]:

@@ -26,12 +26,13 @@ This module knows no torch: the teacher has none.
 """
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
@@ -39,8 +40,11 @@ from numpy.typing import NDArray
 
 from fer_ros.align import TEMPLATE_XY
 from fer_ros.config import Checked, from_dict, parse_yaml, setting
+from fer_ros.errors import one_line
 from fer_ros.files import whole_file
+from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
 from fer_ros.types import CROP_SIZE_PX
+from training.arrays import read_array, read_header
 
 MARGIN_PX = 16
 CANVAS_PX = CROP_SIZE_PX + 2 * MARGIN_PX
@@ -50,6 +54,24 @@ FORMAT = 1
 CARD, PLAN = "pack.yaml", "pack.partial.yaml"
 LEFT_OUT = ("undecodable", "faceless")
 _LATER = "points68"  # does not change what a pack is
+_COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "name": (np.str_, ()),
+    "row": (np.integer, ()),
+    "canvas": (np.uint8, (CANVAS_PX, CANVAS_PX)),
+    "frame_to_crop": (np.floating, (2, 3)),
+    "size_px": (np.integer, (2,)),
+    "found": (np.bool_, ()),
+    "canvas_hash": (np.integer, ()),
+    "pixel_hash": (np.integer, ()),
+    "votes": (np.integer, (len(FERPLUS_VOTES),)),
+    "label": (np.integer, ()),
+    "identity": (np.str_, ()),
+    "source": (np.str_, ()),
+    "dup_group": (np.integer, ()),
+    _LATER: (np.floating, (68, 2)),
+    **dict.fromkeys(LEFT_OUT, (np.str_, ())),
+}
+"""Kind of the numbers in each column, and the shape of one row."""
 _AGAIN = "make it again with training.prepare"
 
 
@@ -103,15 +125,77 @@ def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
 
 
 @contextmanager
-def open_shard(path: Path) -> Iterator["np.lib.npyio.NpzFile"]:
-    """The arrays of a shard, each read when it is asked for. ValueError when it is damaged."""
+def _damage(path: Path) -> Iterator[None]:
+    """Turns whatever is wrong inside of a shard into a line that names it."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            yield arrays
+        yield
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: damaged ({one_line(error)}); delete the pack and {_AGAIN}"
+        ) from None
+
+
+class Shard:
+    """The columns of a shard, each read when it is asked for; its length: faces.
+
+    ValueError, one line, when the file is damaged, or its columns are not those of a shard.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        with _damage(path):
+            self._archive = zipfile.ZipFile(file)
+            size = file.seek(0, os.SEEK_END)
+            self._entries = {
+                entry.filename.removesuffix(".npy"): entry for entry in self._archive.infolist()
+            }
+            counts = {key: self._rows(key, entry, size) for key, entry in self._entries.items()}
+            known = {counts[key] for key in counts.keys() & _COLUMNS.keys() - set(LEFT_OUT)}
+            if len(known) != 1:
+                found = ", ".join(map(str, sorted(known))) or "no column"
+                raise ValueError(f"expected columns of one length, found {found}")
+        (self._count,) = known
+
+    def _rows(self, key: str, entry: zipfile.ZipInfo, size: int) -> int:
+        """How many a column has, in an archive of ``size`` bytes. ValueError: not a shard's."""
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
+            raise ValueError(f"expected {key} without compression")
+        with self._archive.open(entry) as file:
+            shape, dtype = read_header(file, entry.file_size)
+        kind, one = _COLUMNS.get(key, (dtype.type, shape[1:]))
+        if len(shape) == 0 or shape[1:] != one or not np.issubdtype(dtype, kind):
+            expected = f"{kind.__name__} ({', '.join(map(str, ('N', *one)))})"
+            raise ValueError(f"expected {key} as {expected}, found {dtype.name} {shape}")
+        return shape[0]
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def __getitem__(self, key: str) -> NDArray:
+        if key not in self._entries:
+            hint = "; training.teacher adds them" if key == _LATER else ""
+            raise ValueError(f"{self._path}: has no {key}{hint}")
+        with _damage(self._path), self._archive.open(self._entries[key]) as file:
+            return read_array(file)
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the columns."""
+        return list(self._entries)
+
+
+@contextmanager
+def open_shard(path: Path) -> Iterator[Shard]:
+    """A shard to read columns from. ValueError, one line, when it is missing or none."""
+    try:
+        file = path.open("rb")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; the pack is incomplete: {_AGAIN}") from None
-    except (zipfile.BadZipFile, EOFError):
-        raise ValueError(f"{path}: damaged; delete the pack and {_AGAIN}") from None
+    with file:
+        yield Shard(path, file)
 
 
 def digest(folder: Path, shards: int) -> str:
@@ -126,6 +210,15 @@ def digest(folder: Path, shards: int) -> str:
     return total.hexdigest()
 
 
+def _faces(folder: Path, shards: int) -> int:
+    """How many are in so many shards."""
+    count = 0
+    for index in range(shards):
+        with open_shard(shard_path(folder, index)) as arrays:
+            count += len(arrays)
+    return count
+
+
 def write_yaml(path: Path, values: dict[str, Any]) -> None:
     """Writes a whole file or nothing."""
     with whole_file(path) as file:
@@ -134,12 +227,12 @@ def write_yaml(path: Path, values: dict[str, Any]) -> None:
 
 def seal(folder: Path, shards: int, **card: Any) -> PackCard:
     """Writes ``pack.yaml`` for the shards that are there; ``card``: the fields it cannot count."""
-    count = 0
-    for index in range(shards):
-        with open_shard(shard_path(folder, index)) as arrays:
-            count += len(arrays["name"])
     sealed = PackCard(
-        count=count, shards=shards, crop=crop_rule(), sha256=digest(folder, shards), **card
+        count=_faces(folder, shards),
+        shards=shards,
+        crop=crop_rule(),
+        sha256=digest(folder, shards),
+        **card,
     )
     write_yaml(folder / CARD, asdict(sealed))
     return sealed
@@ -180,8 +273,12 @@ class Pack:
 
     @classmethod
     def open(cls, folder: Path) -> "Pack":
-        """ValueError, one line, when there is none, or one of another format or crop."""
-        return cls(folder, read_pack_card(folder))
+        """ValueError, one line, when there is none, a damaged one, or one of another format."""
+        card = read_pack_card(folder)
+        found = _faces(folder, card.shards)
+        if found != card.count:
+            raise ValueError(f"{folder}: expected {card.count} faces, found {found}: {_AGAIN}")
+        return cls(folder, card)
 
     def __len__(self) -> int:
         return self.card.count
@@ -203,21 +300,20 @@ class Pack:
         if self.card.shards == 0:
             return False
         with open_shard(shard_path(self.folder, 0)) as arrays:
-            return key in arrays.files
+            return key in arrays
 
     def column(self, key: str) -> NDArray:
         """A whole column. ValueError when the pack has none of this name."""
         parts = []
         for index in range(self.card.shards):
-            path = shard_path(self.folder, index)
-            with open_shard(path) as arrays:
-                if key not in arrays.files:
-                    hint = "; training.teacher adds them" if key == _LATER else ""
-                    raise ValueError(f"{path}: has no {key}{hint}")
+            with open_shard(shard_path(self.folder, index)) as arrays:
                 parts.append(arrays[key])
         if not parts:
             raise ValueError(f"{self.folder}: expected faces, found no shard: {_AGAIN}")
-        return np.concatenate(parts)
+        values = np.concatenate(parts)
+        if key == "label" and not np.isin(values, range(len(EMOTIONS))).all():
+            raise ValueError(f"{self.folder}: expected labels below {len(EMOTIONS)}: {_AGAIN}")
+        return values
 
     def canvases(self, keep: NDArray[np.bool_], out: NDArray[np.uint8]) -> None:
         """Copies the canvases of the rows ``keep`` (N,) into ``out`` (kept, 144, 144)."""

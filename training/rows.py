@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.labels import EMOTIONS, to_emotion
+from fer_ros.labels import EMOTIONS, FERPLUS_VOTES, to_emotion
 from fer_ros.media import PICTURES
 
 T = TypeVar("T")
@@ -23,6 +23,10 @@ _SPLIT_WORDS = {
     "valid": ("valid", "val", "validation", "publictest", "fer2013valid", "val_set"),
     "test": ("test", "privatetest", "fer2013test"),
 }
+_SMALL = re.compile(r"\s*(\d{1,3})\s*", re.ASCII)
+_MOST_VOTES = 255
+_MOST_PX = 1e6
+_MOST_SHOWN = 100
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def read_files(rows: Sequence[Row]) -> Iterator[bytes]:
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have such a name
         return b""
 
 
@@ -136,6 +140,39 @@ def emotion_index(name: str, where: str) -> int:
         raise ValueError(f"{where}: {error}") from None
 
 
+def small_number(text: str) -> int:
+    """A whole number from 0 to 999; -1 for any other text."""
+    found = _SMALL.fullmatch(text)
+    return int(found[1]) if found else -1
+
+
+def ten_votes(cells: Sequence[object], where: str) -> tuple[int, ...]:
+    """The votes of FER+'s columns; ValueError says where others stand."""
+    votes = tuple(small_number(str(cell)) for cell in cells)
+    if len(votes) != len(FERPLUS_VOTES) or not all(0 <= vote <= _MOST_VOTES for vote in votes):
+        raise ValueError(
+            f"{where}: expected {len(FERPLUS_VOTES)} numbers of votes from 0 to {_MOST_VOTES}, "
+            f"found {shown(cells)}"
+        )
+    return votes
+
+
+def coordinates(words: Sequence[str]) -> NDArray[np.float32]:
+    """Pixels (N,) in as many texts; none (0,) when one is no number or far out of any picture."""
+    try:
+        numbers = np.array([float(word) for word in words])
+    except ValueError:
+        return np.zeros(0, np.float32)
+    known = (np.abs(numbers) <= _MOST_PX).all()
+    return (numbers if known else numbers[:0]).astype(np.float32)
+
+
+def shown(value: object) -> str:
+    """A value in a message: its beginning, when it is long."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
 def pictures_in(folder: Path, nested: bool = False) -> list[Path]:
     """Pictures of a folder, or below it, by name; hidden files are none."""
     files = folder.rglob("*") if nested else folder.iterdir()
@@ -166,7 +203,7 @@ def _lines(
     known = list(reader.fieldnames or [])
     missing = [name for name in columns if name not in known]
     if missing:
-        found = ", ".join(known) or "an empty file"
+        found = shown(", ".join(known)) if known else "an empty file"
         raise ValueError(f"{path}: expected a column {missing[0]!r}, found {found}")
     for cells in reader:
         where = f"{path}:{reader.line_num}"

@@ -22,17 +22,16 @@ The layouts of FER+ and AffectNet are their authors' (Barsoum et al., 2016; Moll
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from fer_ros.labels import EMOTIONS, FERPLUS_VOTES, to_emotion
+from fer_ros.errors import one_line
+from fer_ros.labels import EMOTIONS, to_emotion
 from fer_ros.media import PICTURES
 from training.annotated import ANNOTATED
 from training.official import OFFICIAL
+from training.parquet import PARQUET
 from training.rows import (
     SPLITS,
     Row,
@@ -48,59 +47,6 @@ from training.rows import (
 )
 
 _CONTEMPT = EMOTIONS.index("contempt")
-
-
-def _parquet(wanted: Wanted) -> Source:
-    path = wanted.path
-    if path.is_dir():
-        raise ValueError(f"{path}: not a Parquet file but a folder")
-    try:
-        file = pq.ParquetFile(path)
-    except pa.ArrowInvalid:
-        raise ValueError(f"{path}: not a Parquet file") from None
-    known = set(file.schema_arrow.names)
-    missing = [name for name in ("name", "image") if name not in known]
-    if missing:
-        raise ValueError(f"{path}: expected a column {missing[0]}, found {', '.join(known)}")
-    keys = [name for name in ("votes", "label", "identity", "source", "dup_group") if name in known]
-    table = file.read(columns=["name", *keys]).to_pylist()
-    rows = [_parquet_row(place, cells, path) for place, cells in enumerate(table)]
-    return Source("parquet", dataset_name(path), rows, tight=True, read=_parquet_images(path))
-
-
-def _parquet_row(place: int, cells: dict, path: Path) -> Row:
-    name = str(cells["name"])
-    votes = tuple(cells.get("votes") or ())
-    if votes and len(votes) != len(FERPLUS_VOTES):
-        raise ValueError(f"{path}: {name}: expected {len(FERPLUS_VOTES)} votes, found {len(votes)}")
-    label = "" if votes else cells.get("label")
-    known = {key: value for key, value in cells.items() if value is not None}
-    return Row(
-        name,
-        place,
-        votes,
-        emotion_index(label, f"{path}: {name}") if label else -1,
-        identity=str(known.get("identity", "")),
-        source=str(known.get("source", "")),
-        dup_group=known.get("dup_group", -1),
-    )
-
-
-def _parquet_images(path: Path) -> Callable[[Sequence[Row]], Iterator[bytes]]:
-    """Reads one row group at a time: a file can be larger than the memory."""
-
-    def images(rows: Sequence[Row]) -> Iterator[bytes]:
-        file, first = pq.ParquetFile(path), 0
-        for group in range(file.num_row_groups):
-            last = first + file.metadata.row_group(group).num_rows
-            places = [int(str(row.picture)) for row in rows]
-            inside = [place - first for place in places if first <= place < last]
-            first = last
-            if inside:
-                column = file.read_row_group(group, columns=["image"])["image"]
-                yield from (value or b"" for value in column.take(inside).to_pylist())
-
-    return images
 
 
 def _folders(wanted: Wanted) -> Source:
@@ -169,7 +115,7 @@ def _looks_like_faces(path: Path) -> bool:
 
 
 KINDS: dict[str, tuple[Callable[[Path], bool], Callable[[Wanted], Source]]] = {
-    "parquet": (lambda path: path.suffix == ".parquet", _parquet),
+    **PARQUET,
     **OFFICIAL,
     "folders": (_looks_like_folders, _folders),
     "csv": (_looks_like_csv, _csv),
@@ -191,7 +137,10 @@ def open_source(wanted: Wanted, kind: str = "", tight: bool | None = None) -> So
     """
     if not wanted.path.exists():
         raise ValueError(f"{wanted.path}: no such file or folder")
-    source = KINDS[kind or _recognise(wanted.path)][1](wanted)
+    try:
+        source = KINDS[kind or _recognise(wanted.path)][1](wanted)
+    except ValueError as error:
+        raise ValueError(one_line(error)) from None  # names of files may have several lines
     if not source.rows:
         raise ValueError(f"{wanted.path}: expected pictures, found none as {source.kind}")
     kept, dropped = source.rows, Counter(source.dropped)

@@ -5,6 +5,7 @@ result or a documented exception of one line. ``test_fuzz.py`` runs a few cases 
 same ones; ``make fuzz`` runs many, led by the coverage of the code.
 """
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,9 +24,15 @@ settings.register_profile(
 settings.load_profile("few")
 
 
+_MOST_MB = 100
+
+
 @contextmanager
-def only(*documented: type[Exception]) -> Iterator[None]:
-    """Lets these very classes of exceptions pass, when they are one line that says something."""
+def only(*documented: type[Exception], about: object = "") -> Iterator[None]:
+    """Lets these very classes of exceptions pass, when they are one line that says something.
+
+    ``about``: what the line names.
+    """
     try:
         yield
     except documented as error:
@@ -33,3 +40,17 @@ def only(*documented: type[Exception]) -> Iterator[None]:
             raise
         assert str(error).strip(), f"{type(error).__name__} without a word"
         assert len(str(error).splitlines()) == 1, f"several lines: {error}"
+        assert str(about) in str(error), f"no word about {about}: {error}"
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Ends in an error when the process had to grow by more than 100 MB."""
+    before_mb = _peak_mb()
+    yield
+    grown_mb = _peak_mb() - before_mb
+    assert grown_mb < _MOST_MB, f"took {grown_mb:.0f} MB"
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

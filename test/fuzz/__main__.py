@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 OUT = Path("out/fuzz")
-_INSTRUMENTED = ["fer_ros", "rosbags", "yaml"]
+_INSTRUMENTED = ["fer_ros", "rosbags", "training", "yaml"]
 _MOST_PIXELS = 2**20  # of a claimed picture, for speed; the limit itself is tested elsewhere
 _HANGS_S = 60
 _MOST_MB = 4000

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from fuzz import bags, faces, images, labels, models, settings
+from fuzz import bags, faces, images, labels, models, packs, settings, sources
 
 PROPERTIES: dict[str, Callable[[], None]] = {
     each.__name__: each
@@ -20,5 +20,16 @@ PROPERTIES: dict[str, Callable[[], None]] = {
         bags.recording_metadata,
         faces.any_detections,
         faces.any_probabilities,
+        sources.source_ferplus_csv,
+        sources.source_ferplus,
+        sources.source_affectnet_csv,
+        sources.source_affectnet,
+        sources.source_folders,
+        sources.source_csv,
+        sources.source_parquet,
+        sources.source_300w,
+        sources.source_wflw,
+        packs.pack_shard,
+        packs.pack_card,
     )
 }
