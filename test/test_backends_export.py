@@ -65,6 +65,12 @@ def test_the_shipped_model(astronaut, shipped, count):
     np.testing.assert_allclose(found[1], wanted[1], rtol=0, atol=1e-5)
 
 
+def test_no_size_is_computed_but_the_batch_is_open(shipped):
+    model = onnx.load_from_string(shipped)
+    assert "Shape" not in {node.op_type for node in model.graph.node}
+    assert all(each.type.tensor_type.shape.dim[0].dim_param for each in model.graph.input)
+
+
 def test_it_says_what_it_is(shipped):
     card = read_card(find_model(SHIPPED))
     metadata = OnnxSession(shipped, threads=1).metadata
@@ -73,6 +79,7 @@ def test_it_says_what_it_is(shipped):
     onnx.checker.check_model(onnx.load_from_string(shipped), full_check=True)
 
 
+@pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize(
     ("architecture", "config"),
     [
@@ -81,18 +88,46 @@ def test_it_says_what_it_is(shipped):
         ("vgg13", {}),
     ],
 )
-def test_other_networks(tmp_path, architecture, config):
+def test_other_networks(tmp_path, architecture, config, blocked):
     """Points of networks without landmarks are NaN, for any number of faces."""
     torch.manual_seed(0)
     core = build_model(architecture, **config)
     spec = InputSpec(size_px=core.side_px, luma=False, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
-    network = FaceNetwork(core, spec, temperature=2.5).eval()
-    graph = export_onnx(save_model(network, tmp_path, architecture, **config))
+    compare(FaceNetwork(core, spec, temperature=2.5), tmp_path, architecture, config, blocked)
+
+
+@pytest.mark.parametrize(
+    ("luma", "mean", "std", "channels"),
+    [
+        (False, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2), 3),
+        (True, (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), 3),
+        (True, (0.4, 0.4, 0.4), (0.2, 0.3, 0.4), 3),
+        (True, (0.4, 0.4, 0.4), (0.2, 0.2, 0.2), 1),
+    ],
+)
+def test_grey_pictures_are_one_channel_where_three_would_be_equal(
+    tmp_path, luma, mean, std, channels
+):
+    torch.manual_seed(0)
+    config = {"image": "face_resnet"}
+    core = build_model("two_stream_small", **config)
+    spec = InputSpec(size_px=core.side_px, luma=luma, mean=mean, std=std)
+    graph = compare(FaceNetwork(core, spec), tmp_path, "two_stream_small", config)
+    model = onnx.load_from_string(graph)
+    kernels = {each.name: each.dims for each in model.graph.initializer}
+    found = [kernels[node.input[1]] for node in model.graph.node if node.op_type == "Conv"]
+    assert [dims[1] for dims in found if dims[0] == 32 and dims[2] == 7] == [channels]
+
+
+def compare(network, folder, architecture, config, blocked=False) -> bytes:
+    """The graph of the network, which gives what PyTorch gives."""
+    graph = export_onnx(save_model(network.eval(), folder, architecture, **config), blocked)
     faces = np.random.default_rng(0).integers(0, 256, (3, 112, 112, 3), np.uint8)
     with torch.inference_mode():
-        wanted = load_model(tmp_path).predict(torch.from_numpy(faces))
+        wanted = load_model(folder).predict(torch.from_numpy(faces))
     for mine, theirs in zip(OnnxSession(graph, threads=1).run(faces), wanted, strict=True):
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=0, atol=1e-4)
+    return graph
 
 
 def test_a_graph_that_differs_is_refused(monkeypatch):

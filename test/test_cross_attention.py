@@ -15,20 +15,26 @@ from fer_ros.model.cross_attention import (
 
 
 @pytest.mark.parametrize(
-    ("batch", "height", "width", "side"), [(0, 7, 7, 7), (1, 7, 7, 7), (2, 28, 14, 7), (3, 4, 6, 2)]
+    ("batch", "height", "width", "side", "heads"),
+    [(0, 7, 7, 7, 1), (1, 7, 7, 7, 1), (2, 28, 14, 7, 2), (3, 4, 6, 2, 3)],
 )
-def test_reverse_undoes_partition(batch, height, width, side):
-    maps = torch.randn(batch, height, width, 5)
-    windows = partition(maps, side)
-    assert windows.shape == (batch * height * width // side**2, side**2, 5)
+def test_reverse_undoes_partition(batch, height, width, side, heads):
+    maps = torch.randn(batch, height, width, 6)
+    windows = partition(maps, heads, side)
+    assert windows.shape == (batch * height * width // side**2, heads, side**2, 6 // heads)
     assert torch.equal(reverse(windows, height, width, side), maps)
 
 
 def test_a_window_holds_neighbours():
     rows, columns = torch.meshgrid(torch.arange(14), torch.arange(14), indexing="ij")
-    windows = partition(torch.stack([rows, columns], dim=-1)[None])
-    assert windows[1, 0].tolist() == [0, 7]
-    assert windows[2, 8].tolist() == [8, 1]
+    windows = partition(torch.stack([rows, columns], dim=-1)[None], heads=1)
+    assert windows[1, 0, 0].tolist() == [0, 7]
+    assert windows[2, 0, 8].tolist() == [8, 1]
+
+
+def test_a_head_holds_channels_side_by_side():
+    windows = partition(torch.arange(6).expand(1, 7, 7, 6), heads=2)
+    assert windows[0, :, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_relative_index_depends_on_the_offset_alone():
@@ -74,8 +80,9 @@ def test_attention_equals_the_definition():
     attention = WindowCrossAttention(dim=8, heads=2)
     queries, image = torch.randn(2, 2, 49, 8)
     expected, weights = by_the_book(attention, queries, image)
-    torch.testing.assert_close(attention(queries, image), expected)
-    torch.testing.assert_close(attention.weights(queries, image), weights)
+    maps = queries.view(2, 7, 7, 8), image.view(2, 7, 7, 8)
+    torch.testing.assert_close(attention(*maps), expected.view(2, 7, 7, 8))
+    torch.testing.assert_close(attention.weights(*maps), weights)
 
 
 @torch.no_grad()

@@ -11,11 +11,14 @@ import numpy as np
 import onnx
 import torch
 import torch.nn.functional as F  # noqa: N812
+from timm.layers import LayerScale
 from torch import Tensor, nn
 
 from fer_ros.backends.providers import INPUT
 from fer_ros.model.checkpoint import load_model
-from fer_ros.model.network import FaceNetwork
+from fer_ros.model.cross_attention import CrossAttentionBlock
+from fer_ros.model.face_resnet import ResidualBlock
+from fer_ros.model.network import FaceInput, FaceNetwork
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import ModelCard
@@ -52,20 +55,87 @@ class _SplitPReLU(nn.Module):
         return above + F.conv2d(x, self.slopes, groups=count)
 
 
-def _ready(module: nn.Module, blocked: bool) -> nn.Module:
-    """The module with PReLUs as ``blocked`` wants them; one whose slopes are 0 is a ReLU.
+class _WidenedBlock(nn.Module):
+    """A residual block whose path without weights is a convolution: pooled, with empty channels.
 
-    A ReLU becomes part of the layer before it in every runtime.
+    ONNX Runtime has no Pad in the blocked layout either.
     """
+
+    def __init__(self, block: ResidualBlock) -> None:
+        super().__init__()
+        self.block = block
+        inputs, stride = block.conv1.in_channels, block.stride
+        kernel = torch.eye(block.conv1.out_channels, inputs) / stride**2
+        self.kernel = nn.Parameter(kernel[..., None, None].repeat(1, 1, stride, stride))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.block.conv2(self.block.conv1(x).relu())
+        return (y + F.conv2d(x, self.kernel, stride=self.block.stride)).relu()
+
+
+class _GreyInput(nn.Module):
+    """Crops (B, 3, 112, 112) in 0..1 to normalised grey pictures (B, 1, 112, 112)."""
+
+    def __init__(self, given: FaceInput) -> None:
+        super().__init__()
+        self.weights = nn.Parameter((given.weights / given.std).view(1, 3))
+        self.offset = nn.Parameter((given.mean / given.std)[0, 0])
+
+    def forward(self, crops: Tensor) -> Tensor:
+        grey = self.weights @ crops.reshape(-1, 3, CROP_SIZE_PX**2)
+        return grey.reshape(-1, 1, CROP_SIZE_PX, CROP_SIZE_PX) - self.offset
+
+
+def _ready(module: nn.Module, blocked: bool) -> nn.Module:
+    """The module with layers that the runtime computes fast, and the same results."""
     for name, child in module.named_children():
-        slopes = cast(Tensor, child.weight) if isinstance(child, nn.PReLU) else None
-        if slopes is None:
-            setattr(module, name, _ready(child, blocked))
-        elif slopes.count_nonzero() == 0:
-            setattr(module, name, nn.ReLU())
-        elif blocked and len(slopes) > 1:
-            setattr(module, name, _SplitPReLU(slopes))
+        setattr(module, name, _replaced(child, blocked) or _ready(child, blocked))
     return module
+
+
+def _replaced(module: nn.Module, blocked: bool) -> nn.Module | None:
+    if isinstance(module, nn.PReLU):
+        if module.weight.count_nonzero() == 0:
+            return nn.ReLU()  # which becomes part of the layer before it
+        return _SplitPReLU(module.weight) if blocked and len(module.weight) > 1 else None
+    if blocked and isinstance(module, ResidualBlock) and module.added:
+        return _WidenedBlock(module)
+    if isinstance(module, CrossAttentionBlock):
+        _scale(module.attention.project, module.attention_scale)
+        _scale(cast(nn.Linear, module.mlp.fc2), module.mlp_scale)
+        module.add_module("attention_scale", nn.Identity())
+        module.add_module("mlp_scale", nn.Identity())
+    return None
+
+
+def _scale(linear: nn.Linear, scale: LayerScale) -> None:
+    """What comes out is scaled already."""
+    linear.weight.mul_(scale.gamma[:, None])
+    linear.bias.mul_(scale.gamma)
+
+
+def _in_grey(network: FaceNetwork) -> FaceNetwork:
+    """The network with one channel where its first convolutions get three equal ones."""
+    spec, first = network.spec, list[nn.Conv2d]()
+
+    def note(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if args[0].shape[1] == 3:
+            first.append(cast(nn.Conv2d, module))
+
+    is_grey = spec.luma and spec.size_px == CROP_SIZE_PX
+    if not is_grey or len(set(spec.mean)) > 1 or len(set(spec.std)) > 1:
+        return network
+    network = copy.deepcopy(network)
+    convolutions = [each for each in network.modules() if isinstance(each, nn.Conv2d)]
+    hooks = [each.register_forward_pre_hook(note) for each in convolutions]
+    network.predict(torch.from_numpy(_noise(1)))
+    for hook in hooks:
+        hook.remove()
+    for each in first:
+        each.weight = nn.Parameter(each.weight.sum(dim=1, keepdim=True))
+        each.in_channels = 1
+    network.add_module("input", _GreyInput(network.input))
+    return network
 
 
 def export_onnx(card: ModelCard, blocked: bool = False) -> bytes:
@@ -91,8 +161,10 @@ def export_onnx(card: ModelCard, blocked: bool = False) -> bytes:
     return graph
 
 
+@torch.no_grad()
 def _predict_graph(network: FaceNetwork, blocked: bool) -> bytes:
-    return trace(_Predict(network), torch.from_numpy(_noise(2)), INPUT, OUTPUTS, blocked)
+    faces = torch.from_numpy(_noise(2))
+    return trace(_Predict(_in_grey(network)), faces, INPUT, OUTPUTS, blocked)
 
 
 @torch.no_grad()

@@ -67,6 +67,7 @@ def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=names,
+            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
         quantized = onnx.load(done)
     onnx.helper.set_model_props(quantized, {**props, "precision": "int8"})
@@ -100,17 +101,18 @@ def _heavy(graph: onnx.GraphProto) -> Iterator[str]:
     weights = {each.name: each.dims for each in graph.initializer}
     made: set[str] = set()
     for node in graph.node:
-        is_heavy = len(node.input) > 1 and _is_wide(node.op_type, weights.get(node.input[1], ()))
+        is_heavy = len(node.input) > 1 and _is_wide(node, weights.get(node.input[1], ()))
         if is_heavy:
             made.update(node.output)
         if is_heavy or (node.op_type == "Relu" and node.input[0] in made):
             yield node.name
 
 
-def _is_wide(kind: str, shape: Sequence[int]) -> bool:
+def _is_wide(node: onnx.NodeProto, shape: Sequence[int]) -> bool:
     """``shape``: (outputs, inputs of a group, height, width), or (inputs, outputs) of a product."""
-    if kind == "MatMul":
+    if node.op_type == "MatMul":
         return len(shape) == 2 and shape[1] >= _MIN_CHANNELS
-    if kind == "Conv":
-        return len(shape) == 4 and (shape[1] >= _MIN_CHANNELS or shape[1:] == _DEPTHWISE)
+    if node.op_type == "Conv" and len(shape) == 4:
+        groups = {each.name: each.i for each in node.attribute}["group"]
+        return shape[1] >= _MIN_CHANNELS or (groups > 1 and shape[1:] == _DEPTHWISE)
     return False

@@ -13,19 +13,24 @@ from torch import Tensor, nn
 WINDOW = 7
 
 
-def partition(maps: Tensor, side: int = WINDOW) -> Tensor:
-    """Cuts maps (B, H, W, C) into windows (B * H/side * W/side, side * side, C), row by row."""
+def partition(maps: Tensor, heads: int, side: int = WINDOW) -> Tensor:
+    """Cuts maps (B, H, W, C) into windows, row by row, and their channels into heads.
+
+    (B * H/side * W/side, heads, side * side, C/heads).
+    """
     # Integers, so that an exported graph is of fixed sizes but for the batch.
     height, width, channels = (int(size) for size in maps.shape[1:])
-    cut = maps.reshape(-1, height // side, side, width // side, side, channels)
-    return cut.transpose(2, 3).reshape(-1, side * side, channels)
+    shape = (height // side, side, width // side, side, heads, channels // heads)
+    cut = maps.reshape(-1, *shape).permute(0, 1, 3, 5, 2, 4, 6)
+    return cut.reshape(-1, heads, side * side, channels // heads)
 
 
 def reverse(windows: Tensor, height: int, width: int, side: int = WINDOW) -> Tensor:
     """Inverse of ``partition``: maps (B, height, width, C)."""
-    channels = int(windows.shape[-1])
-    cut = windows.reshape(-1, height // side, width // side, side, side, channels)
-    return cut.transpose(2, 3).reshape(-1, height, width, channels)
+    heads, _, head_dim = (int(size) for size in windows.shape[1:])
+    shape = (height // side, width // side, heads, side, side, head_dim)
+    cut = windows.reshape(-1, *shape).permute(0, 1, 4, 2, 5, 3, 6)
+    return cut.reshape(-1, height, width, heads * head_dim)
 
 
 def relative_index(side: int = WINDOW) -> Tensor:
@@ -43,34 +48,33 @@ class WindowCrossAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads, self.head_dim = heads, dim // heads
-        self.scale = self.head_dim**-0.5
+        self.heads, self.scale = heads, (dim // heads) ** -0.5
         self.keys_values = nn.Linear(dim, 2 * dim)
         self.project = nn.Linear(dim, dim)
         self.bias = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 2, heads))
         self.register_buffer("index", relative_index(), persistent=False)
         trunc_normal_(self.bias, std=0.02)
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(N, 49, dim) to (N, heads, 49, head_dim)."""
-        return x.reshape(-1, WINDOW**2, self.heads, self.head_dim).transpose(1, 2)
-
     def _position_bias(self) -> Tensor:
         return self.bias[self.index].permute(2, 0, 1)  # (heads, 49, 49)
 
+    def _parts(self, queries: Tensor, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (N, heads, 49, dim / heads)."""
+        cut = partition(self.keys_values(image), 2 * self.heads)
+        keys, values = cut.split(self.heads, dim=1)
+        return partition(queries, self.heads), keys, values
+
     def forward(self, queries: Tensor, image: Tensor) -> Tensor:
-        """Queries and image windows (N, 49, dim) to attended windows (N, 49, dim)."""
-        keys, values = self.keys_values(image).split(self.heads * self.head_dim, dim=-1)
-        parts = (self._split(queries), self._split(keys), self._split(values))
-        bias = self._position_bias()
-        out = F.scaled_dot_product_attention(*parts, attn_mask=bias, scale=self.scale)
-        return self.project(out.transpose(1, 2).reshape(-1, WINDOW**2, self.heads * self.head_dim))
+        """Maps of queries and of the image (B, H, W, dim) to what was found (B, H, W, dim)."""
+        height, width = (int(size) for size in image.shape[1:3])
+        parts, bias = self._parts(queries, image), self._position_bias()
+        found = F.scaled_dot_product_attention(*parts, attn_mask=bias, scale=self.scale)
+        return self.project(reverse(found, height, width))
 
     def weights(self, queries: Tensor, image: Tensor) -> Tensor:
         """The attention itself (N, heads, 49, 49): rows are queries and add up to 1."""
-        keys = self._split(self.keys_values(image).chunk(2, dim=-1)[0])
-        split = self._split(queries)
-        scores = split @ keys.transpose(-2, -1) * self.scale
+        asking, keys, _ = self._parts(queries, image)
+        scores = asking @ keys.transpose(-2, -1) * self.scale
         return (scores + self._position_bias()).softmax(dim=-1)
 
 
@@ -93,21 +97,19 @@ class CrossAttentionBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
         self.from_landmarks = landmark_dim is not None
 
-    def _windows(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-        queries = self.query_norm(self.query(landmarks if self.from_landmarks else image))
-        return partition(queries), partition(self.image_norm(image))
+    def _asked(self, image: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries, and what they are asked of: both (B, H, W, dim)."""
+        asking = landmarks if self.from_landmarks else image
+        return self.query_norm(self.query(asking)), self.image_norm(image)
 
     def forward(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """Maps (B, H, W, dim) and (B, H, W, landmark_dim) to (B, H, W, dim); sides are 7 * n."""
-        height, width = (int(size) for size in image.shape[1:3])
-        attended = self.attention(*self._windows(image, landmarks))
-        attended = reverse(attended, height, width)
-        image = image + self.drop_path(self.attention_scale(attended))
+        found = self.attention(*self._asked(image, landmarks))
+        image = image + self.drop_path(self.attention_scale(found))
         return image + self.drop_path(self.mlp_scale(self.mlp(self.mlp_norm(image))))
 
     def attention_map(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """How much each place of the image is looked at (B, H, W): mean over heads and queries."""
-        height, width = image.shape[1:3]
-        weights = self.attention.weights(*self._windows(image, landmarks))
-        looked_at = weights.mean(dim=(1, 2))[..., None] * WINDOW**2  # (N, 49, 1), 1 on average
-        return reverse(looked_at, height, width)[..., 0]
+        weights = self.attention.weights(*self._asked(image, landmarks))
+        looked_at = weights.mean(dim=(1, 2))[:, None, :, None] * WINDOW**2  # 1 on average
+        return reverse(looked_at, *image.shape[1:3])[..., 0]
