@@ -94,17 +94,18 @@ class _Faces(CalibrationDataReader):
 
 
 def _heavy(graph: onnx.GraphProto) -> Iterator[str]:
-    """Names of wide convolutions and products with weights, and of the ReLUs behind them.
+    """Names of wide convolutions and products with weights, and of what is fast behind them.
 
     A ReLU in int8 is part of the layer before it; else the map would be turned to floats for it.
+    A depthwise convolution is faster in floats, but not when its map has to be turned for it.
     """
     weights = {each.name: each.dims for each in graph.initializer}
     made: set[str] = set()
     for node in graph.node:
-        is_heavy = len(node.input) > 1 and _is_wide(node, weights.get(node.input[1], ()))
-        if is_heavy:
+        shape = weights.get(node.input[1], ()) if len(node.input) > 1 else ()
+        follows = node.op_type == "Relu" or _is_depthwise(node, shape)
+        if _is_wide(node, shape) or (follows and node.input[0] in made):
             made.update(node.output)
-        if is_heavy or (node.op_type == "Relu" and node.input[0] in made):
             yield node.name
 
 
@@ -112,7 +113,8 @@ def _is_wide(node: onnx.NodeProto, shape: Sequence[int]) -> bool:
     """``shape``: (outputs, inputs of a group, height, width), or (inputs, outputs) of a product."""
     if node.op_type == "MatMul":
         return len(shape) == 2 and shape[1] >= _MIN_CHANNELS
-    if node.op_type == "Conv" and len(shape) == 4:
-        groups = {each.name: each.i for each in node.attribute}["group"]
-        return shape[1] >= _MIN_CHANNELS or (groups > 1 and shape[1:] == _DEPTHWISE)
-    return False
+    return node.op_type == "Conv" and len(shape) == 4 and shape[1] >= _MIN_CHANNELS
+
+
+def _is_depthwise(node: onnx.NodeProto, shape: Sequence[int]) -> bool:
+    return node.op_type == "Conv" and shape[1:] == _DEPTHWISE
