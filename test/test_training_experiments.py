@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pack_tools import write_pack
 from pretrain_tools import MAE, TINY
@@ -66,6 +67,19 @@ def test_what_cannot_be_run_is_told_and_the_rest_goes_on(packs, tmp_path, monkey
     assert rows[-1].startswith("| `good` | ")
     assert re.search(r" \| 1 \| [\d.]+ % \| [\d.]+ % \| - \|$", rows[-1])
     assert capsys.readouterr().err.count("experiments: bad: no.pth") == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_one_that_pytorch_cannot_compute_is_told_in_one_line(packs, tmp_path, monkeypatch):
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+    monkeypatch.setattr(experiments, "train", exhausted)
+    assert run(monkeypatch, packs, tmp_path / "out", "good") == 1
+    (row,) = [
+        line for line in (tmp_path / "out/table.md").read_text().splitlines() if "good" in line
+    ]
+    assert "not run: CUDA out of memory. Tried to allocate 20 GiB | - |" in row
 
 
 @pytest.mark.usefixtures("tiny")

@@ -15,6 +15,7 @@ import dataclasses
 import sys
 from pathlib import Path
 from statistics import mean, stdev
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from fer_ros.model.cost import cost_of
@@ -113,6 +114,8 @@ def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) ->
             found.append(best_epoch(folder))
     except (ValueError, OSError) as error:
         return Result(name, millions, trouble=str(error))
+    except RuntimeError as error:  # PyTorch's, such as too little memory: the others may fit
+        return Result(name, millions, trouble=shorten(str(error), 200))
     epochs, accuracy, mean_recall = zip(*found, strict=True)
     return Result(name, millions, max(epochs), accuracy, mean_recall)
 
