@@ -68,6 +68,7 @@ TROUBLES = (
         parquet_of(name=[], image=pa.array([], pa.binary())),
         "expected pictures, found none as parquet",
     ),
+    (parquet_of(name=["x"] * 10**5, image=[b"x"] * 10**5), "found 100000 rows in "),
     (no_parquet, "not a Parquet file"),
     (no_image_column, "expected a column image, found 'name'"),
     (damaged_page, "a.parquet: not a Parquet file, or damaged"),

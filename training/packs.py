@@ -126,7 +126,10 @@ def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
 
 @contextmanager
 def _damage(path: Path) -> Iterator[None]:
-    """Turns whatever is wrong inside of a shard into a line that names it."""
+    """Turns whatever is wrong inside of a shard into a line that names it.
+
+    RuntimeError is zipfile's for what is encrypted, or was written in a way that it does not know.
+    """
     try:
         yield
     except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:

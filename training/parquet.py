@@ -41,7 +41,11 @@ def _parquet(wanted: Wanted) -> Source:
         raise ValueError(f"{path}: not a Parquet file but a folder")
     with _arrow(path):
         file = pq.ParquetFile(path)
-        schema = file.schema_arrow
+        schema, about = file.schema_arrow, file.metadata
+        count = sum(about.row_group(group).num_rows for group in range(about.num_row_groups))
+    size = path.stat().st_size
+    if count > size:  # a few bytes can say the same picture any number of times
+        raise ValueError(f"{path}: expected pictures, found {count} rows in {size} bytes")
     keys = _parquet_columns(schema, path)
     with _arrow(path):
         table = file.read(columns=keys).to_pylist()

@@ -263,6 +263,7 @@ def _twice() -> bytes:
 @example(b"")
 @example(b"PAR1")
 @example(_FILES[0])
+@example(_parquet({"name": ["a"] * 10**5, "image": [b"x"] * 10**5}))
 @example(_no_text())
 @example(_twice())
 @example(_parquet({"a\nb": [1]}))
