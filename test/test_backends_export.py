@@ -13,6 +13,7 @@ from fer_ros.backends.export import export_onnx
 from fer_ros.labels import EMOTIONS
 from fer_ros.model import build_model
 from fer_ros.model.checkpoint import load_model, save_model
+from fer_ros.model.face_resnet import ResidualBlock
 from fer_ros.model.network import FaceNetwork
 from fer_ros.onnx_session import OnnxSession
 from fer_ros.weights import InputSpec, ModelError, find_model, read_card
@@ -45,6 +46,20 @@ def test_a_prelu_becomes_what_the_runtime_is_fast_at(slope, blocked, kinds):
     (maps,) = OnnxSession(graph, threads=1).run(pictures.numpy())
     with torch.inference_mode():
         np.testing.assert_allclose(maps, rectifier(pictures).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "width", "stride", "dilation"), [(8, 8, 1, 1), (8, 16, 2, 1), (8, 16, 1, 2)]
+)
+def test_residual_blocks_are_of_layers_in_the_blocked_layout(inputs, width, stride, dilation):
+    block = torch.nn.Sequential(ResidualBlock(inputs, width, stride, dilation))
+    maps = torch.randn(2, inputs, 8, 8)
+    graph = export.trace(block, maps, "maps", ["found"], blocked=True)
+    kinds = {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    assert kinds == {"Conv", "Relu", "Add"}
+    (found,) = OnnxSession(graph, threads=1).run(maps.numpy())
+    with torch.inference_mode():
+        np.testing.assert_allclose(found, block(maps).numpy(), rtol=0, atol=1e-5)
 
 
 def crops(astronaut, count) -> np.ndarray:

@@ -91,6 +91,21 @@ def test_relus_are_part_of_the_convolutions_before_them(graph, quantized):
     assert "DequantizeLinear" not in before_relus(quantized)
 
 
+def test_products_give_floats(quantized):
+    """What follows them, sums and GELUs, is in floats."""
+    nodes = onnx.load_from_string(quantized).graph.node
+    makers = {made: node for node in nodes for made in node.output}
+    products = [node for node in nodes if node.op_type == "MatMul"]
+    of_weights = [each for each in products if is_int8(makers.get(each.input[1]))]
+    quantised = {node.input[0] for node in nodes if node.op_type == "QuantizeLinear"}
+    assert of_weights
+    assert not quantised & {each.output[0] for each in of_weights}
+
+
+def is_int8(maker: onnx.NodeProto | None) -> bool:
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
 def test_a_network_of_small_layers_has_nothing_to_quantise(faces):
     class Small(torch.nn.Module):
         def __init__(self):
