@@ -16,7 +16,7 @@ from fer_ros.files import whole_file
 from fer_ros.labels import EMOTIONS
 from fer_ros.weights import ModelCard, ModelError, cache_folder
 
-VERSION = 4
+VERSION = 5
 """Of the exporter: graphs of other versions are not used."""
 
 _log = logging.getLogger(__name__)

@@ -58,7 +58,7 @@ class FaceResNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, 112, 112) to the maps behind the first, the second and the last stage."""
-        x = F.relu(F.max_pool2d(self.stem(x), 3, stride=2, padding=1))
+        x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2, padding=1)
         maps = []
         for block in self.blocks:
             x = block(x)
