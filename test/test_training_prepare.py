@@ -21,7 +21,7 @@ from training.find import (
     find_in_photograph,
     relative,
 )
-from training.packs import Pack, pixel_hash
+from training.packs import PLAN, Pack, pixel_hash
 from training.prepare import in_words, main, prepare
 from training.rows import Row, Source, Wanted
 from training.sources import open_source
@@ -150,6 +150,14 @@ def test_another_pack_is_not_overwritten(tight, pictures, tmp_path, killed):
         prepare(other, tmp_path / "pack", tight)
 
 
+@pytest.mark.parametrize("said", [b"", b"plan", b"plan: [", b"kind: parquet", b"\xff"])
+def test_what_was_begun_without_a_plan_is_another_pack(tight, pictures, tmp_path, said):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / PLAN).write_bytes(said)
+    with pytest.raises(ValueError, match="pack: expected a pack of the same rows and options"):
+        prepare(parquet(tmp_path / "a.parquet", pictures), tmp_path / "pack", tight)
+
+
 @pytest.mark.parametrize("name", ["wall", "torn"])
 @pytest.mark.parametrize("labels", [{}, {"label": ["fear"]}])
 def test_a_set_without_any_face_is_refused(tight, pictures, tmp_path, name, labels):
@@ -273,6 +281,7 @@ NOTHING = {
     [
         ({}, "0 faces of 0 pictures;"),
         ({"undecodable": ["a", "b", "c", "d"]}, "4 undecodable (a, b, c, ...);"),
+        ({"undecodable": ["caf\udce9.png"]}, r"1 undecodable (caf\udce9.png);"),
         ({"dropped_labels": {"contempt": 3}}, "labels dropped: 3 contempt"),
     ],
 )

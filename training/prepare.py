@@ -28,11 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fer_ros.align import similarity
+from fer_ros.config import parse_yaml
 from fer_ros.detect import FaceDetector
 from training.find import (
     absolute,
@@ -172,7 +172,7 @@ def begin(source: Source, target: Path, plan: str) -> bool:
     if done:
         before = read_pack_card(target).plan
     elif (target / PLAN).exists():
-        before = yaml.safe_load((target / PLAN).read_text(encoding="utf-8"))["plan"]
+        before = _planned(target / PLAN)
     else:
         target.mkdir(parents=True, exist_ok=True)
         write_yaml(target / PLAN, {"kind": source.kind, "plan": plan})
@@ -183,6 +183,15 @@ def begin(source: Source, target: Path, plan: str) -> bool:
             "it, or name another folder"
         )
     return not done
+
+
+def _planned(path: Path) -> str:
+    """The plan of a pack that was begun; empty when the file says none."""
+    try:
+        said = parse_yaml(path.read_bytes())
+    except ValueError:
+        return ""
+    return str(said.get("plan", "")) if isinstance(said, dict) else ""
 
 
 def settle(source: Source, target: Path, shards: int) -> None:
@@ -243,6 +252,7 @@ def in_words(found: dict[str, Any]) -> str:
     """The report as one line."""
     names = found["undecodable"]
     shown = ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
+    shown = shown.encode(errors="backslashreplace").decode()  # names of files may be any bytes
     dropped = ", ".join(f"{count} {reason}" for reason, count in found["dropped_labels"].items())
     return (
         f"{found['faces']} faces of {found['pictures']} pictures; no face found in "
@@ -276,8 +286,7 @@ def prepare(
         seal(target, len(starts), plan=plan, **{key: getattr(source, key) for key in keys})
         (target / PLAN).unlink()
     found = report(source, target, len(starts))
-    text = json.dumps(found, indent=1, ensure_ascii=False)
-    (target / "report.json").write_text(text + "\n", encoding="utf-8")
+    (target / "report.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
