@@ -96,6 +96,9 @@ class QualityConfig(Checked):
     min_size_px: float = setting(24.0, "shorter side of the face box in the frame", 0.0, 4096.0)
     min_score: float = setting(0.5, "score of the detector", 0.0, 1.0)
     max_yaw_deg: float = setting(60.0, "head turn to either side", 0.0, 90.0)
+    min_sharpness: float = setting(
+        0.0, "variance of the Laplacian in the face's crop of 112 px; 0: any", 0.0, 1e6
+    )
 
 
 @dataclass(frozen=True)

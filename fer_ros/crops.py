@@ -73,8 +73,10 @@ class CropPipeline:
         points_xy = to_frame(crop_points_xy, aligned.frame_to_crop)
         classified = perf_counter()
         faces = [
-            self._read(crop, points, raw)
-            for crop, points, raw in zip(crops, points_xy, probabilities, strict=True)
+            self._read(crop, points, raw, crop_rgb)
+            for crop, points, raw, crop_rgb in zip(
+                crops, points_xy, probabilities, aligned.crops_rgb, strict=True
+            )
         ]
         if crops:
             self._smoother.forget_older(max(crop.picture.stamp_s for crop in crops))
@@ -106,13 +108,19 @@ class CropPipeline:
         )
 
     def _read(
-        self, crop: FaceCrop, points_xy: NDArray[np.float32], raw: NDArray[np.float32]
+        self,
+        crop: FaceCrop,
+        points_xy: NDArray[np.float32],
+        raw: NDArray[np.float32],
+        crop_rgb: NDArray[np.uint8],
     ) -> FaceEmotion:
         height, width = crop.picture.image_rgb.shape[:2]
         box = np.array([0, 0, width, height], np.float32)
         face = TrackedFace(crop.id, box, five_points(points_xy[None])[0], score=1.0)
         stamp_s = crop.picture.stamp_s
-        return read_face(face, points_xy, raw, stamp_s, self.config.quality, self._smoother)
+        return read_face(
+            face, points_xy, raw, crop_rgb, stamp_s, self.config.quality, self._smoother
+        )
 
 
 def _fit(picture_rgb: NDArray[np.uint8]) -> NDArray[np.float32]:

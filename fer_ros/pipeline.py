@@ -104,8 +104,10 @@ class EmotionPipeline:
         stamp_s = found.stamp_s
         tracked = self._follower.update(found.tracked, points_xy, stamp_s, found.detections)
         faces = [
-            read_face(face, points, raw, stamp_s, self.config.quality, self._smoother)
-            for face, points, raw in zip(tracked, points_xy, probabilities, strict=True)
+            read_face(face, points, raw, crop_rgb, stamp_s, self.config.quality, self._smoother)
+            for face, points, raw, crop_rgb in zip(
+                tracked, points_xy, probabilities, found.crops_rgb, strict=True
+            )
         ]
         self._smoother.forget_older(stamp_s)
         found.clock.lap("smooth")
@@ -116,17 +118,18 @@ def read_face(
     face: TrackedFace,
     points_xy: NDArray[np.float32],
     raw: NDArray[np.float32],
+    crop_rgb: NDArray[np.uint8],
     stamp_s: float,
     quality: QualityConfig,
     smoother: Smoother,
 ) -> FaceEmotion:
     """What the network said of a face, if the face can be read, smoothed.
 
-    ``points_xy`` (68, 2) in frame pixels, ``raw`` probabilities (8,). A face that cannot be read
-    leaves the smoother as it was.
+    ``points_xy`` (68, 2) in frame pixels, ``raw`` probabilities (8,) of ``crop_rgb``. A face
+    that cannot be read leaves the smoother as it was.
     """
     smoothed, emotion = raw, None
-    why = why_unusable(face, points_xy, quality)
+    why = why_unusable(face, points_xy, crop_rgb, quality)
     if not why:
         smoothed, emotion = smoother.update(face.id, stamp_s, raw)
     return FaceEmotion(

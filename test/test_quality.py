@@ -1,14 +1,17 @@
 """Faces that cannot be read, and the reason in words."""
 
+import cv2
 import numpy as np
 import pytest
 from conftest import frontal_points
 
 from fer_ros.config import QualityConfig
-from fer_ros.quality import why_unusable, yaw_deg
+from fer_ros.quality import sharpness, why_unusable, yaw_deg
 from fer_ros.types import TrackedFace
 
-CONFIG = QualityConfig(min_size_px=24, min_score=0.5, max_yaw_deg=60)
+CONFIG = QualityConfig(min_size_px=24, min_score=0.5, max_yaw_deg=60, min_sharpness=100)
+SHARP = np.random.default_rng(0).integers(0, 256, (112, 112, 3), np.uint8)
+FLAT = np.full((112, 112, 3), 90, np.uint8)
 
 
 def face(width=60.0, height=80.0, score=0.9):
@@ -59,7 +62,7 @@ NOT_FINITE[67, 1] = np.nan
     ],
 )
 def test_reasons(tracked, points_xy, why):
-    said = why_unusable(tracked, points_xy, CONFIG)
+    said = why_unusable(tracked, points_xy, SHARP, CONFIG)
     assert said.startswith(why)
     assert bool(said) == bool(why)
     assert "\n" not in said
@@ -67,4 +70,25 @@ def test_reasons(tracked, points_xy, why):
 
 def test_everything_goes_where_nothing_is_asked():
     config = QualityConfig(min_size_px=0, min_score=0, max_yaw_deg=90)
-    assert why_unusable(face(width=1, height=1, score=0.0), turned(88), config) == ""
+    assert why_unusable(face(width=1, height=1, score=0.0), turned(88), FLAT, config) == ""
+
+
+@pytest.mark.parametrize(
+    ("crop_rgb", "why"),
+    [
+        (FLAT, "blurred: sharpness 0, need 100"),
+        (cv2.GaussianBlur(SHARP, (0, 0), 4), "blurred: sharpness "),
+        (SHARP, ""),
+    ],
+)
+def test_blurred_faces(crop_rgb, why):
+    said = why_unusable(face(), frontal_points(), crop_rgb, CONFIG)
+    assert said.startswith(why)
+    assert bool(said) == bool(why)
+
+
+def test_sharpness_is_that_of_the_luma():
+    stripes = np.zeros((112, 112, 3), np.uint8)
+    stripes[:, ::2] = (255, 0, 0)  # red, luma 76
+    assert sharpness(stripes) == pytest.approx((4 * 76) ** 2 / 4, rel=0.02)
+    assert sharpness(FLAT) == 0

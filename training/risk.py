@@ -28,7 +28,7 @@ from fer_ros.config import (
     TrackerConfig,
 )
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.quality import yaw_deg
+from fer_ros.quality import sharpness, yaw_deg
 from fer_ros.types import FaceEmotion, Frame
 from training.data import load_faces
 
@@ -96,10 +96,9 @@ def measure(
 
 def _measures(face: FaceEmotion, scene_rgb: NDArray[np.uint8]) -> list[float]:
     crop = align(scene_rgb, five_points(face.points_xy[None])).crops_rgb[0]
-    sharpness = float(cv2.Laplacian(crop[..., 0], cv2.CV_32F).var())
     size_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
     sure = float(face.raw_probabilities.max())
-    return [size_px, face.score, -abs(yaw_deg(face.points_xy)), sharpness, sure]
+    return [size_px, face.score, -abs(yaw_deg(face.points_xy)), sharpness(crop), sure]
 
 
 def passing(found: Found, column: int, threshold: float) -> tuple[float, float]:
