@@ -281,7 +281,7 @@ NOTHING = {
     [
         ({}, "0 faces of 0 pictures;"),
         ({"undecodable": ["a", "b", "c", "d"]}, "4 undecodable (a, b, c, ...);"),
-        ({"undecodable": ["caf\udce9.png"]}, r"1 undecodable (caf\udce9.png);"),
+        ({"undecodable": ["gr\udcfcn.png"]}, r"1 undecodable (gr\udcfcn.png);"),
         ({"dropped_labels": {"contempt": 3}}, "labels dropped: 3 contempt"),
     ],
 )
