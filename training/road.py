@@ -78,8 +78,7 @@ def _share(which: NDArray[np.bool_]) -> float:
 
 def measure(source: Source, pack: Pack, pipeline: EmotionPipeline) -> dict[str, Any]:
     """The figures of all rows of a pack. ValueError when it was made of another source."""
-    count = len(source.rows)
-    rows = [source.rows[place] for place in pack.column("row") if 0 <= place < count]
+    rows = source.at(pack.column("row"))
     if [row.name for row in rows] != pack.column("name").tolist():
         raise ValueError(f"{pack.folder}: expected a pack of this source, found other pictures")
     faces = load_faces(pack.folder)

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,11 @@ class Source:
     def annotated(self) -> bool:
         """Whether the rows have 68 landmarks."""
         return any(len(row.points68_xy) for row in self.rows)
+
+    def at(self, places: Iterable[int]) -> list[Row]:
+        """The rows at these places, without those that a smaller source has not."""
+        count = len(self.rows)
+        return [self.rows[place] for place in places if 0 <= place < count]
 
     def pictures(self, start: int, stop: int) -> Iterator[tuple[int, Row, bytes]]:
         """Place, row and encoded picture of the rows ``start`` to ``stop``."""

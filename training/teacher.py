@@ -75,9 +75,7 @@ def teach_shard(
             bar.update(len(arrays["points68"]))
             return arrays["points68"]
         columns = {key: arrays[key] for key in arrays.files}
-    maps, places = columns["frame_to_crop"], columns["row"]
-    count = len(source.rows)
-    rows = [source.rows[place] for place in places if 0 <= place < count]
+    maps, rows = columns["frame_to_crop"], source.at(columns["row"])
     if [row.name for row in rows] != columns["name"].tolist():
         raise ValueError(f"{path}: expected faces of the source, found others: which one is it of?")
     points = np.full((len(rows), 68, 2), np.nan, np.float32)
