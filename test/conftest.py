@@ -10,6 +10,11 @@ import pytest
 import skimage.data
 
 from fer_ros.labels import EMOTIONS
+from fer_ros.ros import local
+
+# Workers that look at the same moment would find the same domain free.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+local._DOMAINS = local._DOMAINS[_WORKER :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
 
 
 class FakeClassifier:

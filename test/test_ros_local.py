@@ -1,6 +1,7 @@
 """Nodes of one machine that keep to themselves."""
 
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,14 +23,23 @@ def test_no_domain_is_free(monkeypatch):
 
 
 def test_the_only_free_domain_is_found(monkeypatch):
-    monkeypatch.setattr(local, "_is_free", lambda port: port == 7400 + 250 * 42 + 10)
+    first = 7400 + 250 * 42
+    monkeypatch.setattr(local, "_DOMAINS", range(40, 50))
+    monkeypatch.setattr(local, "_is_free", lambda port: first <= port < first + 250)
     assert local.free_domain() == 42
 
 
-def test_a_domain_in_use_is_not_free():
-    with graph() as used:
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_domain_in_use_is_not_free(monkeypatch, earlier):
+    """Nor one that its first participant has left: they are counted by process, or as they come."""
+    with ExitStack() as others, graph() as used:
+        for _ in range(earlier):
+            others.enter_context(graph()).node(Node, "elsewhere")
+        monkeypatch.setattr(local, "_DOMAINS", range(used.domain, used.domain + 1))
+        assert local.free_domain() == used.domain
         used.node(Node, "somebody")
-        assert not local._is_free(7400 + 250 * used.domain + 10)
+        with pytest.raises(OSError, match="every ROS_DOMAIN_ID is in use"):
+            local.free_domain()
 
 
 def test_a_port_that_somebody_has_is_not_free():

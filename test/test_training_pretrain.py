@@ -171,6 +171,21 @@ def test_rates_rise_and_fall():
     assert [groups[1][1] for groups in found] == [0.0] * 4
 
 
+def test_the_probe_reads_no_more_pictures_than_are_learned_from(tmp_path, packs, monkeypatch):
+    asked = []
+
+    def count(_method, known, wanted, _device):
+        asked.append((len(known), len(wanted)))
+        return 0.5
+
+    monkeypatch.setattr(training, "accuracy", count)
+    small = {**SMALL, "epochs": 1, "method": "mae", "batch": 2}
+    for pictures in (0, 4):
+        path = write_experiment(tmp_path, {**small, "pictures": pictures})
+        run(monkeypatch, training, path, packs, tmp_path / str(pictures))
+    assert asked == [(12, 6), (4, 4)]
+
+
 def test_nothing_that_judges_is_learned_from(tmp_path):
     """Neither held-out packs nor pictures that stand in them too."""
     canvas = np.arange(4, dtype=np.uint8)[:, None, None].repeat(144, 1).repeat(144, 2)

@@ -233,6 +233,17 @@ def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
     return train, _join([_part(valid, _all(valid), config.classes, PackUse())])
 
 
+def some_of(splits: tuple[Faces, Faces], pictures: int, seed: int) -> tuple[Faces, Faces]:
+    """At most so many faces of each split, drawn by chance; 0: all of them.
+
+    Those to validate with are the same ones whatever is drawn to train on.
+    """
+    if not pictures:
+        return splits
+    faces, valid = splits
+    return faces.some(pictures, seed), valid.some(pictures, seed=0)
+
+
 def _held_out(config: DataConfig, folder: Path) -> tuple[Pack, list[Pack]]:
     """The validation pack, and all packs that nothing may be learned from."""
     valid = Pack.open(folder / config.valid)

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fer_ros.model.vit import TransformerStream
-from training.data import Faces, load_splits, sha256_of_tensors, stands_in
+from training.data import Faces, load_splits, sha256_of_tensors, some_of, stands_in
 from training.dino import Dino
 from training.figures import draw_pretraining
 from training.knn import accuracy
@@ -224,8 +224,9 @@ def run_in(place: World, config: PretrainConfig, data: Path, out: Path) -> None:
     digest = sha256_of_tensors(canvases)
     place.part(config.batch)
     run = Run(config, canvases, place)
-    looks = config.probe_every and place.writes
-    labelled = load_splits(config.probe, data) if looks else None
+    labelled = None
+    if config.probe_every and place.writes:
+        labelled = some_of(load_splits(config.probe, data), config.pictures, config.seed)
     if place.writes:
         write_settings(out, config, {"pictures": digest})
     run_epochs(run, labelled, out)

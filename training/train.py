@@ -27,7 +27,7 @@ from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
 from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
-from training.data import Faces, load_splits
+from training.data import Faces, load_splits, some_of
 from training.distill import taught
 from training.figures import draw_classes, draw_confusion, draw_curves
 from training.losses import Loss, clip_gradient, make_targets
@@ -223,10 +223,7 @@ def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
     """The share of one process; nothing of it is left when the processes part."""
     torch.manual_seed(config.seed)
     network = build(config.network)
-    faces, valid = load_splits(config.data, data)
-    if config.pictures:
-        faces = faces.some(config.pictures, config.seed)
-        valid = valid.some(config.pictures, seed=0)  # the same ones whatever is drawn to train on
+    faces, valid = some_of(load_splits(config.data, data), config.pictures, config.seed)
     if len(faces) < config.batch or len(valid) == 0:
         found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")

@@ -14,13 +14,14 @@ _PROFILES_VARIABLE = (
     else "FASTDDS_DEFAULT_PROFILES_FILE"
 )
 _DOMAINS = range(1, 102)  # the ports of higher ones are also given to other programs
+_DISCOVERY = (0, *range(10, 30, 2))  # of all that are in a domain, then of its first participants
 
 
 def free_domain() -> int:
     """A ROS_DOMAIN_ID that nobody on this machine uses. Raises OSError when all are taken."""
     for domain in random.sample(_DOMAINS, len(_DOMAINS)):
-        first_participant = 7400 + 250 * domain + 10  # the port that RTPS gives to it
-        if _is_free(first_participant):
+        base = 7400 + 250 * domain  # as RTPS counts
+        if all(_is_free(base + offset) for offset in _DISCOVERY):
             return domain
     raise OSError("every ROS_DOMAIN_ID is in use on this machine")
 
