@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from fer_ros.labels import FERPLUS_VOTES
 from fer_ros.model.image_stream import IMAGE_STREAMS
 from fer_ros.model.mobilefacenet import MobileFaceNet
-from training import experiments
+from training import chain, experiments
 from training.settings import read_config
 
 
 def test_every_experiment_has_its_file():
     for name in {*experiments.EXPERIMENTS, *experiments.ABLATIONS}:
-        assert read_config(experiments.CONFIGS / f"{name}.yaml").network.architecture
+        assert read_config(chain.file_of(name)).network.architecture
 
 
 def test_the_table_of_no_result_is_its_head():
@@ -46,7 +46,7 @@ def tiny(tmp_path, monkeypatch):
     (tmp_path / "good.yaml").write_text(yaml.safe_dump(good))
     bad = {"network": {**network, "image_weights": "no.pth"}}
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(bad))
-    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(chain, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"bad": 38.65, "good": None})
     monkeypatch.setattr(experiments, "ABLATIONS", ("good",))
 
@@ -122,7 +122,7 @@ def celeba(tmp_path, monkeypatch):
         "image_weights": "runs/pretrain_tiny/trunk.safetensors",
     }
     (tmp_path / "after.yaml").write_text(yaml.safe_dump({"network": network}))
-    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(chain, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"after": None})
 
 
@@ -137,7 +137,7 @@ def test_what_an_experiment_starts_from_is_learned_first(packs, tmp_path, monkey
 
 
 @pytest.fixture
-def chain(tmp_path, monkeypatch):
+def three(tmp_path, monkeypatch):
     """``last`` starts from ``middle``, which starts from ``first``."""
     small = {"architecture": "vit_base", "config": {"depth": 1, "embed_dim": 24, "num_heads": 2}}
 
@@ -148,12 +148,12 @@ def chain(tmp_path, monkeypatch):
 
     for name, before in (("first", ""), ("middle", "first"), ("last", "middle")):
         write(name, before)
-    monkeypatch.setattr(experiments, "CONFIGS", tmp_path)
+    monkeypatch.setattr(chain, "CONFIGS", tmp_path)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"last": None})
     return write
 
 
-@pytest.mark.usefixtures("chain")
+@pytest.mark.usefixtures("three")
 def test_what_an_experiment_starts_from_may_start_from_another(packs, tmp_path, monkeypatch):
     trained = []
     monkeypatch.setattr(
@@ -180,8 +180,8 @@ def test_what_an_experiment_starts_from_may_start_from_another(packs, tmp_path, 
         ("first", "middle", "middle.yaml: starts from itself (last from middle from first from"),
     ],
 )
-def test_circles_are_told(packs, tmp_path, monkeypatch, capsys, chain, name, before, words):
-    chain(name, before)
+def test_circles_are_told(packs, tmp_path, monkeypatch, capsys, three, name, before, words):
+    three(name, before)
     assert run(monkeypatch, packs, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line

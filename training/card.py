@@ -8,6 +8,7 @@ from typing import Any
 
 from fer_ros.backends import is_graph
 from fer_ros.weights import ModelCard
+from training.chain import chain, file_of, is_pretraining
 from training.scores import (
     RECALL_HEAD,
     RESAMPLES,
@@ -17,7 +18,6 @@ from training.scores import (
     score_cells,
     told_recalls,
 )
-from training.settings import CONFIGS, read_config, starts_from
 
 _HEAD = """\
 # {name}
@@ -78,7 +78,7 @@ python -m training.landmarks --train DATA/lfwx_train DATA/ferplus_train --valid 
 {train}cp -r runs/{name}/model/{name} models/
 """
 
-_TRAIN = "python -m training.train training/configs/{0}.yaml DATA runs/{0}\n"
+_TRAIN = "python -m training.{0}train training/configs/{1}.yaml DATA runs/{1}\n"
 _INT8 = "python -m training.quantize {} DATA models/{}\n"
 
 _LIMITS = """\
@@ -149,10 +149,9 @@ def _recipe(card: ModelCard) -> str:
     """The commands that made the model."""
     if is_graph(card):
         return _INT8.format(card.name.removesuffix("_int8"), card.name)
-    train, name = "", card.name
-    while (path := CONFIGS / f"{name}.yaml").exists():
-        train, name = _TRAIN.format(name) + train, starts_from(read_config(path).network)
-    return _RECIPE.format(name=card.name, train=train or _TRAIN.format(card.name))
+    names = chain(card.name) if file_of(card.name).exists() else [card.name]
+    train = "".join(_TRAIN.format("pre" * is_pretraining(name), name) for name in names)
+    return _RECIPE.format(name=card.name, train=train)
 
 
 def _image_weights(card: ModelCard) -> str:

@@ -11,25 +11,19 @@ what is still missing.
 
 import argparse
 import csv
-import dataclasses
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from textwrap import shorten
 from typing import Any, NamedTuple
 
 from fer_ros.model.cost import cost_of
+from training.chain import Experiment, chain, file_of, read_experiment, with_outcomes_in
 from training.pretrain import pretrain
 from training.pretrain_settings import PretrainConfig
 from training.runlog import write_text
-from training.settings import (
-    CONFIGS,
-    RUNS,
-    NetworkConfig,
-    read_config,
-    read_settings,
-    starts_from,
-)
+from training.settings import read_config
 from training.train import train
 
 EXPERIMENTS = {
@@ -76,41 +70,30 @@ def best_epoch(out: Path) -> tuple[int, float, float]:
     return len(rows), float(best["valid_accuracy"]), float(best["valid_mean_recall"])
 
 
-def start(
-    network: NetworkConfig, budget: dict[str, Any], data: Path, out: Path, after: tuple[str, ...]
-) -> NetworkConfig:
-    """The network with the image weights that it starts from; learns them first where it must.
+def ready(name: str, budget: dict[str, Any], out: Path) -> Experiment:
+    """An experiment of its file, with ``budget``: settings by name."""
+    return replace(with_outcomes_in(read_experiment(name), out), **budget)
 
-    ``after``: the experiments that wait for it. ValueError, one line, when it is one of them.
-    """
-    before = starts_from(network)
-    if not before:
-        return network
-    path = CONFIGS / f"{before}.yaml"
-    if before in after:
-        road = " from ".join((*after, before))
-        raise ValueError(f"{path}: starts from itself ({road}): name other image_weights in it")
-    if before.startswith("pretrain_"):
-        settings = read_settings(path, PretrainConfig)
-        pretrain(dataclasses.replace(settings, **budget), data, out / before)
+
+def learn(config: Experiment, data: Path, out: Path) -> None:
+    """Trains or pre-trains, or goes on with it."""
+    if isinstance(config, PretrainConfig):
+        pretrain(config, data, out)
     else:
-        config = read_config(path)
-        begun = start(config.network, budget, data, out, (*after, before))
-        train(dataclasses.replace(config, network=begun, **budget), data, out / before)
-    weights = out / Path(network.image_weights).relative_to(RUNS)
-    return dataclasses.replace(network, image_weights=str(weights))
+        train(config, data, out)
 
 
 def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) -> Result:
-    """Trains one experiment with each seed, or goes on with it; ``budget``: settings by name."""
-    config = dataclasses.replace(read_config(CONFIGS / f"{name}.yaml"), **budget)
+    """Trains one experiment with each seed, or goes on with it, behind those that it builds on."""
+    config = read_config(file_of(name))
     millions = cost_of(config.network.architecture, **config.network.config).parameters / 1e6
     found = []
     try:
-        network = start(config.network, budget, data, out, (name,))
+        for before in chain(name)[:-1]:
+            learn(ready(before, budget, out), data, out / before)
         for seed in range(config.seed, config.seed + seeds):
             folder = out / name / f"seed_{seed}"
-            train(dataclasses.replace(config, network=network, seed=seed), data, folder)
+            learn(replace(ready(name, budget, out), seed=seed), data, folder)
             found.append(best_epoch(folder))
     except (ValueError, OSError) as error:
         return Result(name, millions, trouble=str(error))

@@ -10,12 +10,6 @@ from training.augment import AugmentConfig
 from training.data import DataConfig
 from training.losses import LossConfig
 
-CONFIGS = Path(__file__).with_name("configs")
-"""One file for each experiment."""
-
-RUNS = "runs"
-"""The folder in which these files look for what others of them left, in one named like its file."""
-
 T = TypeVar("T")
 
 
@@ -69,12 +63,6 @@ class TrainConfig(Checked):
     bf16: bool = setting(False, "computes in bfloat16 where that is safe")
     compile: bool = setting(False, "compiles the network first")
     seed: int = setting(0, "of all random draws", 0, 2**31)
-
-
-def starts_from(network: NetworkConfig) -> str:
-    """The experiment whose outcome, ``runs/NAME/...``, the image weights are; else ``""``."""
-    folder, *rest = Path(network.image_weights).parts or ("",)
-    return rest[0] if folder == RUNS and len(rest) > 1 else ""
 
 
 def experiment_parser(about: str) -> argparse.ArgumentParser:
