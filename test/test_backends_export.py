@@ -99,6 +99,7 @@ def test_it_says_what_it_is(shipped):
     ("architecture", "config"),
     [
         ("two_stream_small", {"image": "face_resnet"}),
+        ("two_stream_small", {"image": "mobilenet"}),
         ("two_stream_no_landmarks", {}),
         ("vgg13", {}),
     ],

