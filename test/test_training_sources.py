@@ -1,5 +1,6 @@
 """Every layout of a data set, as rows."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -108,6 +109,8 @@ def table(top: Path) -> Path:
 def faces(top: Path) -> Path:
     draw(top / "000002.jpg", top / "000001.jpg", top / "more" / "3.png", top / ".hidden.png")
     write_lines(top / "readme.txt", "not a picture")
+    os.mkfifo(top / "pipe.jpg")  # who opens it waits for somebody to write
+    (top / "folder.jpg").mkdir()
     return top
 
 

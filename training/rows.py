@@ -179,9 +179,11 @@ def shown(value: object) -> str:
 
 
 def pictures_in(folder: Path, nested: bool = False) -> list[Path]:
-    """Pictures of a folder, or below it, by name; hidden files are none."""
-    files = folder.rglob("*") if nested else folder.iterdir()
-    return sorted(each for each in files if each.suffix.lower() in PICTURES and each.name[0] != ".")
+    """Pictures of a folder, or below it, by name; hidden files, pipes and folders are none."""
+    found = folder.rglob("*") if nested else folder.iterdir()
+    named = [each for each in found if each.suffix.lower() in PICTURES and each.name[0] != "."]
+    # a link to nothing is told where it is read
+    return sorted(each for each in named if each.is_file() or not each.exists())
 
 
 def read_table(
