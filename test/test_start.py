@@ -15,6 +15,14 @@ END_S = 2.0
 FOREVER = "print('importing', flush=True)\nwhile True:\n    pass\n"
 
 
+@pytest.fixture(autouse=True)
+def suite_in_the_foreground() -> Iterator[None]:
+    """A shell has its jobs in the background ignore SIGINT, and what they start inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def importing(
     folder: Path, command: Sequence[str | Path], module: str
