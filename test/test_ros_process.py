@@ -118,6 +118,23 @@ def test_a_process_whose_node_has_no_model_waits_for_a_better_one(tmp_path):
     assert "cannot be configured: unknown model 'nobody'; " in log.read_text()
 
 
+def test_no_moment_of_the_end_is_without_a_handler(monkeypatch):
+    """rclpy would take back handlers that it never installed: a signal then ends the process."""
+    before = [signal.getsignal(each) for each in SIGNALS]
+    taken_back = []
+    monkeypatch.setattr(rclpy, "uninstall_signal_handlers", lambda: taken_back.append(True))
+    try:
+        with ros([]) as ended:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+            assert ended.is_set()
+        assert not taken_back
+        assert [signal.getsignal(each) for each in SIGNALS] == [signal.SIG_IGN] * 2
+    finally:
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("module", "ready", "arguments"),
     [

@@ -35,18 +35,22 @@ def ros(args: list[str] | None) -> Iterator[threading.Event]:
     Exits with one line when the arguments are no ROS arguments.
     """
     ended = threading.Event()
+    asked = False
 
     def end(*_: int | FrameType | None) -> None:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        ended.set()
+        nonlocal asked
+        if not asked:  # a signal in the middle of set() would wait for itself
+            asked = True
+            ended.set()
 
     before = {number: signal.signal(number, end) for number in _SIGNALS}
 
     def restore() -> None:
-        if not ended.is_set():
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        # what comes while handlers change, Python would tell with a trace
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if asked else handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     with ExitStack() as undo:
         undo.callback(restore)
@@ -54,7 +58,8 @@ def ros(args: list[str] | None) -> Iterator[threading.Event]:
             rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         except RuntimeError as error:  # the base of rclpy's errors
             sys.exit(with_file(error))
-        undo.callback(rclpy.try_shutdown)
+        # its handlers were not installed, and to uninstall them leaves none for a moment
+        undo.callback(rclpy.try_shutdown, uninstall_handlers=False)
         yield ended
 
 
