@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_ros.model.face_resnet import FaceResNet
-from fer_ros.weights import InputSpec
+from training.renormalise import renormalise
 
 _FILE = "models/dlib_face_recognition_resnet_model_v1.dat"
 _LAYER = re.compile(rb"con_4|affine_")
@@ -41,7 +41,7 @@ def dlib_faces() -> dict[str, Tensor]:
         gain, offset = affine.split(width)
         state[f"{name}.weight"] = convolution[:weights].view(fresh.shape) * gain.view(-1, 1, 1, 1)
         state[f"{name}.bias"] = convolution[weights:] * gain + offset
-    _renormalise(state)
+    renormalise(state, _SCALE, _MEAN)
     return state
 
 
@@ -50,16 +50,6 @@ def _convolutions() -> list[tuple[str, Tensor]]:
         state = FaceResNet().state_dict()
     weights = {name: value for name, value in state.items() if name.endswith(".weight")}
     return [(name.removesuffix(".weight"), value) for name, value in weights.items()]
-
-
-def _renormalise(state: dict[str, Tensor]) -> None:
-    """The stem for (x - mean) / std of x in 0..1, where dlib takes 255 / 256 x less its mean."""
-    ours = InputSpec()
-    mean, std = torch.tensor(ours.mean), torch.tensor(ours.std)
-    weight = state["stem.weight"]
-    shift = (_SCALE * mean - torch.tensor(_MEAN)).view(1, 3, 1, 1)
-    state["stem.bias"] = state["stem.bias"] + (weight * shift).sum(dim=(1, 2, 3))
-    state["stem.weight"] = weight * (_SCALE * std).view(1, 3, 1, 1)
 
 
 def _find() -> Path:

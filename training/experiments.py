@@ -91,9 +91,10 @@ def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) ->
     try:
         for before in chain(name)[:-1]:
             learn(ready(before, budget, out), data, out / before)
+        mine = ready(name, budget, out)
         for seed in range(config.seed, config.seed + seeds):
             folder = out / name / f"seed_{seed}"
-            learn(replace(ready(name, budget, out), seed=seed), data, folder)
+            learn(replace(mine, seed=seed), data, folder)
             found.append(best_epoch(folder))
     except (ValueError, OSError) as error:
         return Result(name, millions, trouble=str(error))

