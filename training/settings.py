@@ -19,6 +19,7 @@ class NetworkConfig(Checked):
 
     architecture: str = setting("two_stream_small", "a name in fer_ros.model.MODELS")
     config: dict[str, Any] = field(default_factory=dict, metadata={"about": "its arguments"})
+    model: str = setting("", "a model to go on from: its folder, or the name of a shipped one")
     landmarks: str = setting("", "of a two-stream: a file of training.landmarks")
     image_weights: str = setting("", "of its trunk, a file; empty: those of a package")
     freeze_image: bool = setting(False, "the image stream keeps these weights")
@@ -28,6 +29,11 @@ class NetworkConfig(Checked):
         wrong = [name for name in self.config if not isinstance(name, str)]
         if wrong:
             raise ValueError(f"config: expected names of arguments, got {wrong[0]!r}")
+        for name in ("landmarks", "image_weights"):
+            if self.model and getattr(self, name):
+                raise ValueError(
+                    f"{name}: all weights are those of model {self.model}: leave it away"
+                )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ of all processes together.
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from training.data import Faces, load_splits, some_of
 from training.distill import taught
 from training.figures import draw_classes, draw_confusion, draw_curves
 from training.losses import Loss, clip_gradient, make_targets
-from training.networks import build, make_optimizer, make_schedule
+from training.networks import build, make_optimizer, make_schedule, settled
 from training.processes import World, epoch_numbers, world
 from training.runlog import RunLog, write_settings
 from training.settings import TrainConfig, experiment_parser, read_config
@@ -222,12 +223,13 @@ def train(config: TrainConfig, data: Path, out: Path) -> None:
 def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
     """The share of one process; nothing of it is left when the processes part."""
     torch.manual_seed(config.seed)
+    config = replace(config, network=settled(config.network))
     network = build(config.network)
     faces, valid = some_of(load_splits(config.data, data), config.pictures, config.seed)
     if len(faces) < config.batch or len(valid) == 0:
         found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
         raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
-    faces = taught(faces, config.data, place.device)
+    faces = taught(faces, config.data, place)
     run = Run(config, faces, network, place)
     if place.writes:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
