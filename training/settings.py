@@ -19,10 +19,10 @@ class NetworkConfig(Checked):
 
     architecture: str = setting("two_stream_small", "a name in fer_ros.model.MODELS")
     config: dict[str, Any] = field(default_factory=dict, metadata={"about": "its arguments"})
-    model: str = setting("", "a model to go on from: its folder, or the name of a shipped one")
     landmarks: str = setting("", "of a two-stream: a file of training.landmarks")
     image_weights: str = setting("", "of its trunk, a file; empty: those of a package")
     freeze_image: bool = setting(False, "the image stream keeps these weights")
+    model: str = setting("", "a model to go on from: its folder, or the name of a shipped one")
 
     def __post_init__(self) -> None:
         super().__post_init__()
