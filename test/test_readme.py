@@ -14,6 +14,7 @@ from ros_tools import fake_pipeline, graph
 from tree import ROOT, project_files
 
 from fer_ros.cli import main as fer
+from fer_ros.config import ClassifierConfig
 from fer_ros.ros.node import EmotionNode
 from fer_ros.weights import model_folders
 
@@ -188,3 +189,9 @@ def test_figures_of_the_models_are_those_that_were_measured():
         rows.append(f"| `{folder.name}` | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     assert rows
     assert [row for row in rows if row not in PAGES["README.md"].splitlines()] == []
+
+
+def test_the_share_of_labels_that_people_would_repeat_is_that_of_the_card():
+    (folder,) = (each for each in model_folders() if each.name == ClassifierConfig.model)
+    share = json.loads((folder / "metrics.json").read_text())["panel"]["repeated"]
+    assert f"would repeat about {share:.1%} of the labels" in PAGES["README.md"]

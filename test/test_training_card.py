@@ -127,6 +127,19 @@ def test_photographs_and_latency_have_their_figures():
     assert told == [("neutral", "75.0", "16"), ("happiness", "100.0", "10")]
 
 
+def test_what_an_answer_means_has_its_figures():
+    folder = model_folders()[0]
+    results = json.loads((folder / "metrics.json").read_text())
+    results["as-labels"] = {"temperature": 0.734, "ece": 0.0159}
+    results["panel"] = {"repeated": 0.8536, "known": 0.8886, "halves": 0.8162, "halves_drawn": 0.8}
+    text = card_text(read_card(folder), results)
+    assert "temperature of 0.73, fitted to the labels of the valid split" in text
+    assert "with an ECE of 0.016." in text
+    assert "repeat about 85.4% of the labels" in text
+    assert "what most of all people say 88.9%" in text
+    assert "agree on 81.6%, those of panels that it draws on 80.0%." in text
+
+
 @pytest.mark.parametrize(
     ("confusion", "most", "words"),
     [

@@ -20,6 +20,7 @@ from fer_ros.model.checkpoint import save_model
 from fer_ros.model.network import FaceNetwork
 from fer_ros.weights import InputSpec
 from training.evaluate import (
+    as_labels,
     evaluate,
     evaluate_packs,
     landmark_scores,
@@ -186,7 +187,7 @@ def packs(tmp_path) -> Path:
     """Packs of four faces in each split, one of the test split's in train too."""
     rng = np.random.default_rng(0)
     canvas = rng.integers(0, 255, (4, 144, 144)).astype(np.uint8)
-    for split in ("train", "test"):
+    for split in ("train", "valid", "test"):
         folder = tmp_path / "packs" / f"ferplus_{split}"
         groups = np.array([7, -1, -1, -1])
         write_pack(folder, canvas=canvas, votes=votes_for(0, 1, 2, 2), dup_group=groups)
@@ -215,11 +216,30 @@ def test_figures_of_the_card(packs):
     results = evaluate_packs(Answers(), packs)
     names = [f"{name}{flip}" for flip in ("", "-flip") for name in (*PROTOCOLS, "ferplus-new")]
     assert [name for name in results if name.startswith("ferplus")] == names
-    assert results["ferplus-3573"]["pictures"] == 4
+    assert results["ferplus-3573"]["pictures"] == results["panel"]["pictures"] == 4
     assert results["ferplus-new"]["pictures"] == 3
     assert results["lfwx-lfw"]["pictures"] == 3
     assert results["lfwx-film"]["pictures"] == 1
     assert results["landmarks-lfwx"]["pictures"] == 4
+
+
+@pytest.mark.parametrize(("said", "right"), [(0.6, 0.9), (0.9, 0.6)])
+def test_a_temperature_makes_answers_probabilities_of_the_label(tmp_path, monkeypatch, said, right):
+    """Happiness is always answered with ``said``, and is the label as often as ``right``."""
+    answer = np.full(8, (1 - said) / 7, np.float32)
+    answer[HAPPY] = said
+    monkeypatch.setattr(
+        Answers,
+        "classify",
+        lambda self, crops_rgb: (self.points, np.tile(answer, (len(crops_rgb), 1))),
+    )
+    monkeypatch.setattr("training.evaluate.read", lambda answers, crops, _: answers.classify(crops))
+    labels = np.where(np.arange(100) < 100 * right, 1, np.arange(100) % 7 + 2) % 8
+    for name in ("valid", "test"):
+        write_pack(tmp_path / name, votes=votes_for(*labels))
+    found = as_labels(Answers(), tmp_path / "valid", tmp_path / "test")
+    assert (found["temperature"] < 1) == (said < right)
+    assert found["ece"] < 0.02
 
 
 def test_latency_is_that_of_single_faces(packs, monkeypatch):

@@ -149,7 +149,7 @@ def card_text(card: ModelCard, results: dict[str, Any]) -> str:
     )
     counted = results["ferplus-3573"]
     parts = [
-        *(_scores(results), _recalls(counted), _photographs(results)),
+        *(_scores(results), _meaning(results), _recalls(counted), _photographs(results)),
         *(_landmarks(results), _latency(results["latency"])),
     ]
     texts = ["\n".join(lines) for lines in parts]
@@ -199,6 +199,23 @@ def _scores(results: dict[str, Any]) -> Iterator[str]:
         for flip in ("", "-flip"):
             cells = score_cells(results[name + flip])
             yield _table_line([f"{which}{', flip' if flip else ''}", *cells])
+
+
+def _meaning(results: dict[str, Any]) -> Iterator[str]:
+    found, panel = results["as-labels"], results["panel"]
+    yield (
+        "An answer of 80 % says that eight of ten people would call the face so, not how probable "
+        "it is that most of them would; for that it is too careful, hence the ECE. With a further "
+        f"temperature of {found['temperature']:.2f}, fitted to the labels of the valid split, it "
+        f"is the probability of the label, with an ECE of {found['ece']:.3f}."
+    )
+    yield ""
+    yield (
+        f"A second panel of as many people would repeat about {panel['repeated']:.1%} of the "
+        f"labels, and whoever knew what most of all people say {panel['known']:.1%}, as "
+        "`training.panel` estimates from the votes. The check of it: the halves of a panel agree "
+        f"on {panel['halves']:.1%}, those of panels that it draws on {panel['halves_drawn']:.1%}."
+    )
 
 
 def _recalls(found: dict[str, Any]) -> Iterator[str]:

@@ -3,16 +3,18 @@
 ``--model MODEL --data DATA``: on faces with labels or landmarks. DATA is a pack, or a source that
 ``training.sources`` knows, whose faces are found and cut by the rule of ``training.prepare``, with
 the same options (``--split test``, ``--tight`` ...). Votes of FER+ are scored by the protocols of
-``training.votes``, all of them or those that ``--protocol`` names; single labels as ``labels``;
-the network's landmarks as ``landmarks``, where the faces have some. ``--json`` writes all figures,
-``--html`` one page that needs nothing beside it.
+``training.votes``, all of them or those that ``--protocol`` names, and ``panel`` tells how often a
+label comes again from other people; single labels as ``labels``; the network's landmarks as
+``landmarks``, where the faces have some. ``--json`` writes all figures, ``--html`` one page that
+needs nothing beside it.
 
 ``--model MODEL --card DATA``: all figures of a model that is shipped. DATA is the folder of packs
 that the model was made from; the model's folder gets ``metrics.json``, ``CARD.md`` and the card's
 pictures. Beside FER+ by every protocol there is ``ferplus-new``, without the pictures that stand in
-its train split too, the photographs of each source apart, the error of the landmarks against the
-teacher's, in upright photographs and in the same ones rotated by 20 degrees to either side, and the
-milliseconds of a face on this CPU.
+its train split too, ``as-labels``, the calibration of answers as probabilities of the label, the
+photographs of each source apart, the error of the landmarks against the teacher's, in upright
+photographs and in the same ones rotated by 20 degrees to either side, and the milliseconds of a
+face on this CPU.
 
 Every name comes a second time with ``-flip``: the mean of a picture and its mirror image. The
 network runs as on the robot, ``fer_ros.classify`` on uint8 crops.
@@ -38,6 +40,7 @@ from tqdm import tqdm
 from fer_ros.classify import Classifier
 from fer_ros.config import ClassifierConfig
 from fer_ros.evaluation import pictures
+from fer_ros.evaluation.metrics import calibration_error, count_bins
 from fer_ros.types import CROP_SIZE_PX
 from fer_ros.weights import ModelCard
 from training.augment import move_points, view
@@ -48,11 +51,13 @@ from training.find import detector_for
 from training.landmarks import load, nme
 from training.packs import CARD, INSIDE, PLAN, Pack, in_rgb
 from training.page import page
+from training.panel import reach
 from training.prepare import in_words, prepare
 from training.rows import Source
-from training.scores import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
+from training.scores import FLOOR, RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
 from training.sources import OPTIONS, add_options, from_arguments
-from training.votes import PROTOCOLS
+from training.train import fit_temperature
+from training.votes import PROTOCOLS, emotional
 
 ROTATION_DEG = 20.0
 LATENCY_FACES = 300
@@ -81,18 +86,24 @@ def read_twice(classifier: Classifier, canvases: NDArray[np.uint8]) -> dict[str,
 
 
 def score(
-    classifier: Classifier, faces: Faces, counted: dict[str, NDArray[np.bool_]], voted: bool
+    classifier: Classifier,
+    faces: Faces,
+    counted: dict[str, NDArray[np.bool_]],
+    votes: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
     """Figures by name, plain and with ``-flip``; ``counted``: which rows (N,) each name takes.
 
-    ``voted``: the targets of the faces are votes.
+    ``votes`` (N, 10): those of the faces, whose ``panel`` is then told by ``training.panel``.
     """
     results = {}
-    for flip, probabilities in read_twice(classifier, faces.canvases.numpy()).items():
+    answers = read_twice(classifier, faces.canvases.numpy())
+    for flip, probabilities in answers.items():
         for name, keep in counted.items():
-            targets = faces.targets.numpy()[keep] if voted else None
+            targets = None if votes is None else faces.targets.numpy()[keep]
             labels = faces.labels.numpy()[keep]
             results[f"{name}{flip}"] = scores(probabilities[keep], labels, targets)
+    if votes is not None and emotional(votes).any():
+        results["panel"] = reach(answers["-flip"], votes)
     return results
 
 
@@ -131,12 +142,12 @@ def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict
 
 def score_labels(classifier: Classifier, pack: Pack, protocols: list[str]) -> dict[str, Any]:
     """The figures of a pack with votes, by protocol, or with labels."""
-    voted = pack.card.labels == "votes"
     counted: dict[str, NDArray[np.bool_]] = {"labels": np.ones(len(pack), np.bool_)}
-    if voted:
+    votes = None
+    if pack.card.labels == "votes":
         votes = pack.column("votes").astype(np.int64)
         counted = {name: PROTOCOLS[name](votes) for name in protocols or PROTOCOLS}
-    return score(classifier, load_faces(pack.folder), counted, voted)
+    return score(classifier, load_faces(pack.folder), counted, votes)
 
 
 def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
@@ -147,11 +158,30 @@ def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
     counted["ferplus-new"] = ~seen_elsewhere(test, packs / "ferplus_train")
     return {
         **_about(classifier.card),
-        **score(classifier, load_faces(test), counted, voted=True),
+        **score(classifier, load_faces(test), counted, votes),
+        "as-labels": as_labels(classifier, packs / "ferplus_valid", test),
         **score_sources(classifier, photographs),
         "landmarks-lfwx": landmark_scores(classifier, photographs),
         "landmarks-lfwx-rotated": landmark_scores(classifier, photographs, ROTATION_DEG),
     }
+
+
+def as_labels(classifier: Classifier, valid: Path, test: Path) -> dict[str, Any]:
+    """Calibration of the answers as probabilities of the label, which most of ten people gave.
+
+    The network's temperature makes them shares of the votes. Here a second one, ``temperature``, is
+    fitted to the labels of ``valid``; ``ece`` is then the error on ``test``.
+    """
+    logs, labels = [], []
+    for folder in (valid, test):
+        faces = load_faces(folder)
+        answers = read(classifier, faces.canvases[:, INSIDE, INSIDE].numpy(), folder.name)[1]
+        logs.append(torch.from_numpy(answers).clamp_min(FLOOR).log())
+        labels.append(faces.labels)
+    temperature = fit_temperature(logs[0], labels[0])
+    answers = (logs[1] / temperature).softmax(dim=1).numpy()
+    found = calibration_error(count_bins(labels[1].numpy(), answers))
+    return {"temperature": round(temperature, 4), "ece": round(float(found), 4)}
 
 
 def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
@@ -162,7 +192,7 @@ def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
     pack = Pack.open(folder)
     sources, who = pack.column("source"), pack.column("identity")
     counted = {f"{pack.card.dataset}-{name}": sources == name for name in np.unique(sources)}
-    results = score(classifier, load_faces(folder), counted, voted=False)
+    results = score(classifier, load_faces(folder), counted)
     for name, keep in counted.items():
         results[name]["persons"] = len(np.unique(who[keep]))
     return results
@@ -289,7 +319,7 @@ def lines(results: dict[str, Any]) -> Iterator[str]:
         if "accuracy" in found:
             cells = zip(SCORE_HEAD, score_cells(found), strict=True)
             yield f"{name}: {', '.join(f'{title} {cell}' for title, cell in cells)}"
-        elif "median_nme" in found or "median_ms" in found:
+        elif name not in ("model", "bootstrap", "data"):
             yield f"{name}: {', '.join(f'{key} {value}' for key, value in found.items())}"
 
 

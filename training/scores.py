@@ -27,9 +27,9 @@ from fer_ros.labels import EMOTIONS
 
 RESAMPLES = 2000
 SEED = 0
+FLOOR = 1e-9  # a probability of 0 would cost infinitely much
 _LEVELS = (2.5, 97.5)  # percentiles
 _Z = 1.959964  # of the normal distribution, for 95 %
-_LEAST = 1e-9  # a probability of 0 would cost infinitely much
 _DIGITS = 4
 
 Floats = NDArray[np.floating]
@@ -89,7 +89,7 @@ def bootstrap(confusion: NDArray[np.int64]) -> dict[str, list[float | None]]:
 def _of_probabilities(
     probabilities: Floats, labels: NDArray[np.int64], votes: Floats | None
 ) -> dict[str, float | None]:
-    surprise = -np.log(probabilities.clip(_LEAST))
+    surprise = -np.log(probabilities.clip(FLOOR))
     off = probabilities - np.eye(len(EMOTIONS))[labels]
     found = {
         "nll": _rounded(surprise[np.arange(len(labels)), labels].mean()),
@@ -99,7 +99,7 @@ def _of_probabilities(
         agreed = votes[np.arange(len(votes)), probabilities.argmax(axis=1)]
         error = calibration_error(bin_confidences(agreed, probabilities))
         found["ece_to_votes"] = _rounded(error)
-        divergence = votes * (np.log(votes.clip(_LEAST)) + surprise)
+        divergence = votes * (np.log(votes.clip(FLOOR)) + surprise)
         found["kl_to_votes"] = _rounded(divergence.sum(axis=1).mean())
     return found
 
