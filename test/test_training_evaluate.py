@@ -224,20 +224,13 @@ def test_figures_of_the_card(packs):
 
 
 @pytest.mark.parametrize(("said", "right"), [(0.6, 0.9), (0.9, 0.6)])
-def test_a_temperature_makes_answers_probabilities_of_the_label(tmp_path, monkeypatch, said, right):
+def test_a_temperature_makes_answers_probabilities_of_the_label(said, right):
     """Happiness is always answered with ``said``, and is the label as often as ``right``."""
-    answer = np.full(8, (1 - said) / 7, np.float32)
-    answer[HAPPY] = said
-    monkeypatch.setattr(
-        Answers,
-        "classify",
-        lambda self, crops_rgb: (self.points, np.tile(answer, (len(crops_rgb), 1))),
-    )
-    monkeypatch.setattr("training.evaluate.read", lambda answers, crops, _: answers.classify(crops))
-    labels = np.where(np.arange(100) < 100 * right, 1, np.arange(100) % 7 + 2) % 8
-    for name in ("valid", "test"):
-        write_pack(tmp_path / name, votes=votes_for(*labels))
-    found = as_labels(Answers(), tmp_path / "valid", tmp_path / "test")
+    answers = np.full((100, 8), (1 - said) / 7, np.float32)
+    answers[:, HAPPY] = said
+    others = (HAPPY + 1 + np.arange(100) % 7) % 8
+    labels = torch.from_numpy(np.where(np.arange(100) < 100 * right, HAPPY, others))
+    found = as_labels((answers, labels), (answers, labels))
     assert (found["temperature"] < 1) == (said < right)
     assert found["ece"] < 0.02
 

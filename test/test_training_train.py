@@ -48,6 +48,7 @@ def packs(tmp_path_factory) -> Path:
         canvas = np.full((count, 144, 144), 60, np.uint8)
         canvas[::2, 72:] = canvas[1::2, :72] = 200
         write_pack(folder / f"ferplus_{split}", canvas=canvas, votes=votes)
+    write_pack(folder / "alone_train", identity=[""])
     return folder
 
 
@@ -108,9 +109,15 @@ def test_a_run_that_was_killed_goes_on_to_the_same_numbers(tmp_path, packs, monk
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
 
 
-def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch):
-    taught = {"train": [{"pack": "ferplus_train", "taught": 0.5}], "teachers": [SHIPPED]}
-    path = write_experiment(tmp_path, {**SMALL, "data": taught})
+@pytest.mark.parametrize(
+    "train",
+    [
+        [{"pack": "ferplus_train", "taught": 0.5}],
+        ["ferplus_train", {"pack": "alone_train", "taught": 1.0}],  # for one of the two to ask
+    ],
+)
+def test_two_processes_learn_what_one_does(tmp_path, packs, monkeypatch, train):
+    path = write_experiment(tmp_path, {**SMALL, "data": {"train": train, "teachers": [SHIPPED]}})
     run(monkeypatch, training, path, packs, tmp_path / "one")
     run_in_two_processes("-m", "training.train", path, packs, tmp_path / "two")
     one, two = ([list(row.values()) for row in figures(tmp_path / name)] for name in ("one", "two"))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fer_ros.labels import EMOTIONS
 from fer_ros.model.checkpoint import load_model
 from fer_ros.weights import ModelError
 from training.augment import centre_maps, view
@@ -52,9 +53,10 @@ def _answers(canvases: Tensor, teacher: str, place: World) -> Tensor:
     except ModelError as error:
         raise ValueError(f"data.teachers: {error}") from None
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    answers = []
-    parts = tqdm(canvases.split(_BATCH), desc=f"teacher {teacher}", disable=not place.writes)
-    for part in parts:
+    answers = [torch.empty(2, 0, len(EMOTIONS))]  # there may be fewer faces than processes
+    starts = range(0, len(canvases), _BATCH)
+    for start in tqdm(starts, desc=f"teacher {teacher}", disable=not place.writes):
+        part = canvases[start : start + _BATCH]
         crops = view(part.to(place.device), centre_maps(len(part)))
         both = torch.cat([crops, crops.flip(-1)])
         with torch.autocast(place.device.type, torch.bfloat16):

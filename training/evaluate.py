@@ -86,17 +86,17 @@ def read_twice(classifier: Classifier, canvases: NDArray[np.uint8]) -> dict[str,
 
 
 def score(
-    classifier: Classifier,
+    answers: dict[str, Floats],
     faces: Faces,
     counted: dict[str, NDArray[np.bool_]],
     votes: NDArray[np.int64] | None = None,
 ) -> dict[str, Any]:
-    """Figures by name, plain and with ``-flip``; ``counted``: which rows (N,) each name takes.
+    """Figures by name, plain and with ``-flip``, of what ``read_twice`` read in the faces.
 
-    ``votes`` (N, 10): those of the faces, whose ``panel`` is then told by ``training.panel``.
+    ``counted``: which rows (N,) each name takes. ``votes`` (N, 10): those of the faces, whose
+    ``panel`` is then told by ``training.panel``.
     """
     results = {}
-    answers = read_twice(classifier, faces.canvases.numpy())
     for flip, probabilities in answers.items():
         for name, keep in counted.items():
             targets = None if votes is None else faces.targets.numpy()[keep]
@@ -147,7 +147,8 @@ def score_labels(classifier: Classifier, pack: Pack, protocols: list[str]) -> di
     if pack.card.labels == "votes":
         votes = pack.column("votes").astype(np.int64)
         counted = {name: PROTOCOLS[name](votes) for name in protocols or PROTOCOLS}
-    return score(classifier, load_faces(pack.folder), counted, votes)
+    faces = load_faces(pack.folder)
+    return score(read_twice(classifier, faces.canvases.numpy()), faces, counted, votes)
 
 
 def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
@@ -156,32 +157,34 @@ def evaluate_packs(classifier: Classifier, packs: Path) -> dict[str, Any]:
     votes = Pack.open(test).column("votes").astype(np.int64)
     counted = {name: keep(votes) for name, keep in PROTOCOLS.items()}
     counted["ferplus-new"] = ~seen_elsewhere(test, packs / "ferplus_train")
+    faces, valid = load_faces(test), load_faces(packs / "ferplus_valid")
+    answers = read_twice(classifier, faces.canvases.numpy())
+    _, fitted = read(classifier, valid.canvases[:, INSIDE, INSIDE].numpy(), "valid")
     return {
         **_about(classifier.card),
-        **score(classifier, load_faces(test), counted, votes),
-        "as-labels": as_labels(classifier, packs / "ferplus_valid", test),
+        **score(answers, faces, counted, votes),
+        "as-labels": as_labels((fitted, valid.labels), (answers[""], faces.labels)),
         **score_sources(classifier, photographs),
         "landmarks-lfwx": landmark_scores(classifier, photographs),
         "landmarks-lfwx-rotated": landmark_scores(classifier, photographs, ROTATION_DEG),
     }
 
 
-def as_labels(classifier: Classifier, valid: Path, test: Path) -> dict[str, Any]:
-    """Calibration of the answers as probabilities of the label, which most of ten people gave.
+def as_labels(valid: tuple[Floats, Tensor], test: tuple[Floats, Tensor]) -> dict[str, Any]:
+    """Calibration of answers (N, 8) as probabilities of the labels (N,), by split.
 
     The network's temperature makes them shares of the votes. Here a second one, ``temperature``, is
     fitted to the labels of ``valid``; ``ece`` is then the error on ``test``.
     """
-    logs, labels = [], []
-    for folder in (valid, test):
-        faces = load_faces(folder)
-        answers = read(classifier, faces.canvases[:, INSIDE, INSIDE].numpy(), folder.name)[1]
-        logs.append(torch.from_numpy(answers).clamp_min(FLOOR).log())
-        labels.append(faces.labels)
-    temperature = fit_temperature(logs[0], labels[0])
-    answers = (logs[1] / temperature).softmax(dim=1).numpy()
-    found = calibration_error(count_bins(labels[1].numpy(), answers))
+    (fitted, labels), (answers, truth) = valid, test
+    temperature = fit_temperature(_logarithm(fitted), labels)
+    probabilities = (_logarithm(answers) / temperature).softmax(dim=1).numpy()
+    found = calibration_error(count_bins(truth.numpy(), probabilities))
     return {"temperature": round(temperature, 4), "ece": round(float(found), 4)}
+
+
+def _logarithm(probabilities: Floats) -> Tensor:
+    return torch.from_numpy(probabilities).clamp_min(FLOOR).log()
 
 
 def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
@@ -192,7 +195,8 @@ def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
     pack = Pack.open(folder)
     sources, who = pack.column("source"), pack.column("identity")
     counted = {f"{pack.card.dataset}-{name}": sources == name for name in np.unique(sources)}
-    results = score(classifier, load_faces(folder), counted)
+    faces = load_faces(folder)
+    results = score(read_twice(classifier, faces.canvases.numpy()), faces, counted)
     for name, keep in counted.items():
         results[name]["persons"] = len(np.unique(who[keep]))
     return results

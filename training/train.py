@@ -139,7 +139,10 @@ def predict_logits(network: nn.Module, faces: Faces, device: torch.device, bf16:
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature that makes the vote distribution most likely (Guo et al., 2017)."""
+    """The temperature that makes ``targets`` most likely (Guo et al., 2017).
+
+    Shares of the votes (N, 8), or labels (N,).
+    """
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=50)
 
