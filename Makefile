@@ -1,13 +1,17 @@
-# One command per chore; each does its own set-up. Needs Python 3.10 to 3.12 and a C++ compiler.
+# One command per task; each does its own set-up. Needs Python 3.10 to 3.12 and a C++ compiler.
 #
-#   make demo [CAMERA=0|video.mp4|folder/]   the whole road over real DDS, on made-up camera frames
-#   make demo-bag                            a recording of them, evaluated
+#   make setup                               .venv with all packages
+#   make demo [CAMERA=0|video.mp4|folder/]   the whole pipeline over DDS, on a synthetic video
+#   make demo-bag                            make and evaluate a recording of that video
 #   make test [ARGS="-k track"]              the test suite
-#   make smoke                               one batch the whole way, from pictures to an export
-#   make experiments DATA=packs/             the thesis's experiments as one table; ARGS="--epochs 1"
-#   make soak [MINUTES=30]                   does the node keep working? memory, leaks, latency
-#   make fuzz [CASES=10000]                  so many bad inputs at every door
-#   make lint                                style, types, spelling
+#   make test-jazzy [ARGS=...]               the ROS tests, on ROS 2 Jazzy
+#   make test-lowest [UBUNTU=22.04|24.04]    the tests without ROS, on the packages of that Ubuntu
+#   make smoke                               every step of training on a few synthetic faces
+#   make experiments DATA=DATA               train and compare several networks; ARGS="--epochs 1"
+#   make soak [MINUTES=30]                   memory, leaks and latency of the node over time
+#   make fuzz [CASES=10000]                  invalid inputs at every interface
+#   make docs                                the documentation, out/docs/index.html
+#   make lint                                style, types, spelling, layers
 #   make clean, make distclean               products; products and .venv
 
 PYTHON ?= python3
@@ -16,27 +20,32 @@ ARGS ?=
 DATA ?=
 MINUTES ?= 30
 CASES ?= 10000
+UBUNTU ?= 24.04
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
+JAZZY := .venv-jazzy
+LOWEST := .venv-lowest
 
-# .venv brings its own ROS 2: one that is sourced in this shell would be mixed with it.
+# .venv has its own ROS 2: a ROS that is sourced in this shell would conflict with it.
 unexport PYTHONPATH LD_LIBRARY_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH ROS_DISTRO ROS_VERSION
 unexport RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 export ROS_LOG_DIR ?= $(CURDIR)/out/ros_log
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Of all its messages, pip shows the errors only.
-PIP_INSTALL := $(BIN)/python -m pip install -qq
+# pip prints errors only.
+# Modules are compiled when they are imported: most of the 6 GB never are.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --no-compile
+PYTEST := -m pytest -n 2 --dist loadfile
 
-REQUIREMENTS := $(addprefix requirements/,ros.txt torch.txt run.txt evaluate.txt train.txt dev.txt)
+ROS := requirements/ros.txt
+REQUIREMENTS := $(addprefix requirements/,torch.txt run.txt evaluate.txt train.txt test.txt dev.txt)
 DETECTOR := requirements/detector.txt
 INTERFACES := $(shell find interfaces -type f)
 PACKAGE := setup.py setup.cfg package.xml
 
-.PHONY: all setup demo demo-bag smoke experiments test soak fuzz lint clean distclean
-.NOTPARALLEL:
+.PHONY: all setup demo demo-bag smoke experiments test test-jazzy test-lowest soak fuzz docs lint clean distclean
 .DELETE_ON_ERROR:
 
 all: setup
@@ -44,44 +53,55 @@ all: setup
 setup: $(STAMPS)/package
 
 demo: setup
-	$(BIN)/python -m fer_ros.ros.demo --out out/demo $(if $(CAMERA),--camera "$(CAMERA)")
+	$(BIN)/python -m fer_ros.ros.tools.demo --out out/demo $(if $(CAMERA),--camera "$(CAMERA)")
 
 demo-bag: setup
 	rm -rf out/demo-bag
 	$(BIN)/fer bag-from-video sample out/demo-bag/bag
-	$(BIN)/fer evaluate-bag out/demo-bag/bag --out out/demo-bag --thumbnails --record
+	$(BIN)/fer evaluate-bag out/demo-bag/bag --out out/demo-bag --with-images --record
 
 smoke: setup
 	rm -rf out/smoke
-	$(BIN)/python -m training.smoke out/smoke
+	$(BIN)/python -m training.smoke_test out/smoke
 
 experiments: setup
-	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of packs" \
+	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of datasets" \
 	  "(python -m training.prepare), got '$(DATA)'" >&2; exit 1; }
 	$(BIN)/python -m training.experiments $(ARGS) "$(DATA)" out/experiments
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python $(PYTEST) $(ARGS)
+
+test-jazzy: $(JAZZY)/stamps/package
+	AMENT_PREFIX_PATH=$(CURDIR)/$(JAZZY) $(JAZZY)/bin/python $(PYTEST) test/ros \
+	  test/unit/test_entry_points.py $(ARGS)
+
+test-lowest: $(LOWEST)/stamps/requirements
+	$(LOWEST)/bin/python $(PYTEST) $(ARGS)
 
 soak: setup
-	$(BIN)/python -m fer_ros.ros.soak --minutes $(MINUTES) --out out/soak
+	$(BIN)/python -m fer_ros.ros.tools.soak_test --minutes $(MINUTES) --out out/soak
 
 fuzz: setup
 	-$(PIP_INSTALL) -r requirements/fuzz.txt
 	PYTHONPATH=test $(BIN)/python -m fuzz --cases $(CASES)
+
+docs: $(STAMPS)/docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs out/docs
 
 lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/codespell
+	$(BIN)/lint-imports --no-cache
 
 clean:
 	rm -rf build install log out *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path "./.venv*" -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(JAZZY) $(LOWEST)
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -92,17 +112,51 @@ $(STAMPS)/venv:
 	mkdir -p $(STAMPS)
 	touch $@
 
-# One pip call, so that the pins hold each other; the detector alone comes without dependencies.
-$(STAMPS)/requirements: $(REQUIREMENTS) $(DETECTOR) | $(STAMPS)/venv
+# ROS first: with make -j the messages are built while the rest is installed. The pins of all
+# files hold in each pip call; the detector alone comes without dependencies.
+$(STAMPS)/ros: $(ROS) $(REQUIREMENTS) | $(STAMPS)/venv
+	$(PIP_INSTALL) -r $(ROS) $(addprefix -c ,$(REQUIREMENTS))
+	touch $@
+
+$(STAMPS)/requirements: $(STAMPS)/ros $(DETECTOR)
 	@echo "Installing requirements/ into $(VENV): 6 GB and some minutes, when nothing is there yet."
-	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS))
+	$(PIP_INSTALL) $(addprefix -r ,$(REQUIREMENTS)) -c $(ROS)
 	$(PIP_INSTALL) --no-deps -r $(DETECTOR)
 	touch $@
 
-$(STAMPS)/interfaces: $(INTERFACES) $(STAMPS)/requirements
+$(STAMPS)/interfaces: $(INTERFACES) $(STAMPS)/ros
 	interfaces/build.sh $(VENV)
 	touch $@
 
-$(STAMPS)/package: $(PACKAGE) $(STAMPS)/interfaces
+$(STAMPS)/package: $(PACKAGE) $(STAMPS)/interfaces $(STAMPS)/requirements
 	$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# ROS 2 Jazzy, with the packages of .venv that are not ROS: both share one copy of PyTorch.
+$(JAZZY)/stamps/requirements: requirements/ros-jazzy.txt .ci/share_packages.py $(STAMPS)/requirements
+	$(BIN)/python -m venv --clear --without-pip $(JAZZY)
+	$(JAZZY)/bin/python .ci/share_packages.py $(VENV)
+	$(JAZZY)/bin/python -m pip install -qq --no-compile -r $<
+	mkdir -p $(JAZZY)/stamps
+	touch $@
+
+$(JAZZY)/stamps/interfaces: $(INTERFACES) $(JAZZY)/stamps/requirements
+	interfaces/build.sh $(JAZZY)
+	touch $@
+
+$(JAZZY)/stamps/package: $(PACKAGE) $(JAZZY)/stamps/interfaces
+	AMENT_PREFIX_PATH=$(CURDIR)/$(JAZZY) $(JAZZY)/bin/python -m pip install -qq \
+	  --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The oldest supported packages before those of .venv, without ROS. PyYAML 5.4 builds without Cython.
+$(LOWEST)/stamps/requirements: requirements/ubuntu-$(UBUNTU).txt .ci/share_packages.py $(STAMPS)/requirements
+	$(BIN)/python -m venv --clear --without-pip $(LOWEST)
+	$(LOWEST)/bin/python .ci/share_packages.py $(VENV)
+	$(LOWEST)/bin/python -m pip install -qq --no-deps --no-build-isolation -r $< --editable .
+	mkdir -p $(LOWEST)/stamps
+	touch $@
+
+$(STAMPS)/docs: requirements/docs.txt $(STAMPS)/package
+	$(PIP_INSTALL) -r requirements/docs.txt
 	touch $@

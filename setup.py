@@ -1,44 +1,47 @@
-"""Installs the library, its models, settings and launch files; works for pip and for colcon."""
+"""What colcon and ament need beside pyproject.toml; both pip and colcon run it.
+
+setuptools older than 61, as on Ubuntu 22.04, does not read the ``[project]`` table: name, packages
+and entry points are therefore defined here.
+"""
 
 from pathlib import Path
 from xml.etree import ElementTree
 
-from setuptools import find_packages, setup
+import setuptools
 
 NAME = "fer_ros"
 ROOT = Path(__file__).parent
-MANIFEST = ElementTree.parse(ROOT / "package.xml").getroot()
+READS_PROJECT_TABLE = int(setuptools.__version__.split(".")[0]) >= 61
 
 
-def shared(folder: str, pattern: str = "*") -> list[tuple[str, list[str]]]:
-    """The files under ``folder`` as data files, in the same tree below ``share/fer_ros``."""
+def share(folder: str, pattern: str = "*") -> list[tuple[str, list[str]]]:
+    """Data files: the files under ``folder``, in the same tree below ``share/fer_ros``."""
     files = sorted(path for path in (ROOT / folder).rglob(pattern) if path.is_file())
     names = [path.relative_to(ROOT) for path in files]
     return [(f"share/{NAME}/{name.parent.as_posix()}", [name.as_posix()]) for name in names]
 
 
-setup(
+setuptools.setup(
     name=NAME,
-    version=MANIFEST.findtext("version"),
-    description="Which emotion does each face in front of the robot show?",
-    license=MANIFEST.findtext("license"),
+    version=ElementTree.parse(ROOT / "package.xml").getroot().findtext("version"),
     python_requires=">=3.10",
-    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    packages=setuptools.find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={"": ["py.typed", "templates/*"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
-        *shared("launch", "*.launch.py"),
-        *shared("config"),
-        *shared("models"),
+        *share("launch", "*.launch.py"),
+        *share("config"),
+        *share("models"),
     ],
-    # Python packages come from rosdep and requirements/: a pin here would stop apt's versions.
-    install_requires=[],
     zip_safe=False,
     entry_points={
         "console_scripts": [
-            f"emotion_node = {NAME}.start:emotion_node",
-            f"camera = {NAME}.start:camera",
-            f"fer = {NAME}.start:fer",
+            f"emotion_node = {NAME}.entry_points:emotion_node",
+            f"media_publisher = {NAME}.entry_points:media_publisher",
+            f"fer = {NAME}.entry_points:fer",
         ]
     },
+    # colcon runs the tests with pytest where the extra "test" names it.
+    **({} if READS_PROJECT_TABLE else {"extras_require": {"test": ["pytest"]}}),
 )

@@ -1,32 +1,32 @@
-"""Facial emotions for robots: a ROS-free library around a two-stream network.
+"""Facial emotion recognition for robots: a library that does not need ROS.
 
-``EmotionPipeline()(Frame(image_rgb, stamp_s)).faces`` is the shortest way from a picture to the
-emotion that each of its faces shows.
+``EmotionPipeline()(Frame(image_rgb, stamp_s)).faces`` is the shortest way from an image to the
+emotions of its faces.
 
-The names below are imported when they are asked for: OpenCV and PyTorch take seconds.
+The names below are imported on first access: OpenCV and PyTorch take seconds.
 """
 
 import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Before torch starts: on a busy machine, threads that spin while they wait for each other turn the
-# milliseconds of a frame into seconds.
+# Set before torch is imported: on a busy machine, threads that spin while they wait for each other
+# turn milliseconds per frame into seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Before OpenCV is loaded: a file of 42 bytes that claims 30,000 x 30,000 pixels would take 6 GB.
+# Set before OpenCV is imported: a file of 42 bytes can claim 30,000 x 30,000 pixels, 6 GB.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
 
 if TYPE_CHECKING:
     from fer_ros.config import PipelineConfig
-    from fer_ros.labels import EMOTIONS
-    from fer_ros.model.checkpoint import load_model
+    from fer_ros.emotions import EMOTIONS
+    from fer_ros.models.checkpoint import load_model
     from fer_ros.pipeline import EmotionPipeline
     from fer_ros.types import (
         AlignedFaces,
-        FaceBoxes,
+        FaceDetections,
         FaceEmotion,
         Frame,
-        FrameEmotions,
+        FrameResult,
         TrackedFace,
     )
 
@@ -34,26 +34,26 @@ __all__ = [
     "EMOTIONS",
     "AlignedFaces",
     "EmotionPipeline",
-    "FaceBoxes",
+    "FaceDetections",
     "FaceEmotion",
     "Frame",
-    "FrameEmotions",
+    "FrameResult",
     "PipelineConfig",
     "TrackedFace",
     "load_model",
 ]
 
 _MODULE_OF = {
-    "EMOTIONS": "labels",
+    "EMOTIONS": "emotions",
     "AlignedFaces": "types",
     "EmotionPipeline": "pipeline",
-    "FaceBoxes": "types",
+    "FaceDetections": "types",
     "FaceEmotion": "types",
     "Frame": "types",
-    "FrameEmotions": "types",
+    "FrameResult": "types",
     "PipelineConfig": "config",
     "TrackedFace": "types",
-    "load_model": "model.checkpoint",
+    "load_model": "models.checkpoint",
 }
 
 

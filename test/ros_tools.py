@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from conftest import FakeClassifier
 
-from fer_ros.ros.local import free_domain, transport
+from fer_ros.ros.tools.isolated_domain import find_free_domain_id, localhost_transport_env
 
 # The middleware reads its profile once, when the first node of the process is made.
 _FOLDER = tempfile.TemporaryDirectory()
 atexit.register(_FOLDER.cleanup)
-os.environ |= transport(Path(_FOLDER.name))
+os.environ |= localhost_transport_env(Path(_FOLDER.name))
 os.environ.setdefault("ROS_LOG_DIR", _FOLDER.name)
 
 import rclpy  # noqa: E402
@@ -34,10 +34,10 @@ from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import Image  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
-from fer_ros.cameras import CamerasPipeline  # noqa: E402
 from fer_ros.config import PipelineConfig  # noqa: E402
+from fer_ros.multi_camera import MultiCameraPipeline  # noqa: E402
 from fer_ros.ros.convert import to_image  # noqa: E402
-from fer_ros.types import FaceBoxes  # noqa: E402
+from fer_ros.types import FaceDetections, FacePredictions  # noqa: E402
 
 LIMIT_S = 30.0
 
@@ -45,11 +45,12 @@ LIMIT_S = 30.0
 class NodeClassifier(FakeClassifier):
     """The fake network with what the node wants to know of a real one."""
 
-    card = SimpleNamespace(name="fake", sha256="0" * 64)
+    manifest = SimpleNamespace(name="fake", sha256="0" * 64)
     reason, fallback = "fake on cpu: made up", ""
+    provider, precision = "CPUExecutionProvider", "fp32"
 
-    def warm_up(self) -> None:
-        pass
+    def warm_up(self) -> float:
+        return 0.0
 
 
 class HeldClassifier(NodeClassifier):
@@ -59,21 +60,21 @@ class HeldClassifier(NodeClassifier):
         super().__init__()
         self.entered, self.go_on = threading.Event(), threading.Event()
 
-    def classify(self, crops_rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def classify(self, crops_rgb: np.ndarray) -> FacePredictions:
         self.entered.set()
         assert self.go_on.wait(LIMIT_S)
         return super().classify(crops_rgb)
 
 
-def fake_pipeline(cameras: Sequence[str], config: PipelineConfig) -> CamerasPipeline:
-    return CamerasPipeline(cameras, config, classifier=NodeClassifier())
+def fake_pipeline(cameras: Sequence[str], config: PipelineConfig) -> MultiCameraPipeline:
+    return MultiCameraPipeline(cameras, config, classifier=NodeClassifier())
 
 
 BRIGHT = np.full((120, 160, 3), 200, np.uint8)
 DARK = np.zeros((120, 160, 3), np.uint8)
 
 
-class Eye:
+class FakeDetector:
     """A detector that finds one frontal face of 60 px in every image that is not dark.
 
     ``before`` hears of each image first: it can wait, or raise.
@@ -82,12 +83,12 @@ class Eye:
     def __init__(self, before: Callable[[np.ndarray], Any]) -> None:
         self._before = before
 
-    def detect(self, image_rgb: np.ndarray) -> FaceBoxes:
+    def detect(self, image_rgb: np.ndarray) -> FaceDetections:
         self._before(image_rgb)
         if image_rgb.max() < 50:
-            return FaceBoxes.empty()
+            return FaceDetections.empty()
         points = [(62, 40), (98, 40), (80, 60), (65, 80), (95, 80)]
-        return FaceBoxes(
+        return FaceDetections(
             np.array([(50, 30, 110, 90)], np.float32),
             np.array([0.9], np.float32),
             np.array([points], np.float32),
@@ -96,16 +97,18 @@ class Eye:
 
 def quick_pipeline(
     before: Callable[[np.ndarray], Any] = lambda _: None,
-) -> Callable[[Sequence[str], PipelineConfig], CamerasPipeline]:
+) -> Callable[[Sequence[str], PipelineConfig], MultiCameraPipeline]:
     """What makes a pipeline in which neither the detector nor the network is real."""
-    return lambda cameras, config: CamerasPipeline(cameras, config, Eye(before), NodeClassifier())
+    return lambda cameras, config: MultiCameraPipeline(
+        cameras, config, FakeDetector(before), NodeClassifier()
+    )
 
 
 class Graph:
     """Nodes of this process that are spun by the test, and processes beside it."""
 
     def __init__(self) -> None:
-        self.domain = free_domain()
+        self.domain = find_free_domain_id()
         self.context = Context()
         rclpy.init(args=[], context=self.context, domain_id=self.domain)
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -174,8 +177,8 @@ def graph_of_a_test() -> Iterator[Graph]:
 
 @pytest.fixture(autouse=True)
 def diagnostics_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits a second for a report in a module that has this."""
-    monkeypatch.setattr("fer_ros.ros.node._REPORT_S", 0.05)
+    """Diagnostics come at once in modules that use this."""
+    monkeypatch.setattr("fer_ros.ros.node._REPORT_PERIOD_S", 0.05)
 
 
 class Listener:
@@ -183,13 +186,13 @@ class Listener:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.heard: dict[str, list[Any]] = {}
+        self.received: dict[str, list[Any]] = {}
 
     def listen(self, kind: type, topic: str, qos: Any = 10) -> list[Any]:
         """The list that the messages go to."""
-        heard = self.heard.setdefault(topic, [])
-        self.node.create_subscription(kind, topic, heard.append, qos)
-        return heard
+        received = self.received.setdefault(topic, [])
+        self.node.create_subscription(kind, topic, received.append, qos)
+        return received
 
 
 def header_at(stamp_s: float, frame_id: str = "eye") -> Header:

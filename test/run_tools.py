@@ -1,49 +1,73 @@
-"""Runs of the commands that train: whole, killed, of two processes; and what they leave."""
+"""Runs of the training commands: complete, killed, rejected, or in two processes."""
 
 import csv
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
 from tree import ROOT
 
+from training.engine.trainer import Trainer
+
 TWO_PROCESSES = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+STORE_TIMEOUT = timedelta(seconds=60)
 
 
 def write_experiment(folder: Path, values: object) -> Path:
-    """The YAML file of an experiment; a text stands in it as it is."""
+    """Write the YAML file of an experiment; a string is written unchanged."""
     path = folder / "experiment.yaml"
     path.write_text(values if isinstance(values, str) else yaml.safe_dump(values))
     return path
 
 
 def run(monkeypatch: pytest.MonkeyPatch, command: ModuleType, *arguments: object) -> None:
-    """Runs a command in this process."""
+    """Run a command in this process."""
     monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
     command.main()
 
 
-def run_and_kill(monkeypatch: pytest.MonkeyPatch, command: ModuleType, *arguments: object) -> None:
-    """Runs a command that is killed in its second epoch."""
+def skip_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing in the runs of this test: plots take more time than small networks."""
+    for name in (
+        "training.reports.plots.draw_curves",
+        "training.train.draw_classes",
+        "training.train.draw_confusion",
+    ):
+        monkeypatch.setattr(name, lambda *_: None)
 
-    def dies(*_: object) -> None:
+
+def run_and_kill(monkeypatch: pytest.MonkeyPatch, command: ModuleType, *arguments: object) -> None:
+    """Run a command that is killed in its second epoch."""
+
+    def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        epochs = iter([command.train_epoch, dies])
-        patched.setattr(command, "train_epoch", lambda run, epoch: next(epochs)(run, epoch))
+        epochs = iter([Trainer.train_epoch, kill])
+        patched.setattr(Trainer, "train_epoch", lambda self, epoch: next(epochs)(self, epoch))
         run(patched, command, *arguments)
 
 
-def run_in_two_processes(*command: object) -> None:
-    """Runs a script or, behind ``-m``, a module of the project in two processes over gloo."""
-    paths = [str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH", "")]
+def check_rejected(
+    monkeypatch: pytest.MonkeyPatch, message: str, command: ModuleType, *arguments: object
+) -> None:
+    """Run a command that ends with one line that matches ``message``."""
+    with pytest.raises(SystemExit, match=message) as error:
+        run(monkeypatch, command, *arguments)
+    assert "\n" not in str(error.value.code)
+
+
+def run_with_torchrun(command: ModuleType, *arguments: object) -> None:
+    """Run a command as users do, in two new processes over gloo."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
-        [*TWO_PROCESSES, "--standalone", *map(str, command)],
+        [*TWO_PROCESSES, "--standalone", "-m", command.__name__, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
@@ -53,8 +77,31 @@ def run_in_two_processes(*command: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def run_in_two_forks(command: ModuleType, *arguments: object) -> None:
+    """Run a command in two processes over gloo, which have all that was imported and patched here.
+
+    Their environment is that of ``torchrun``.
+    """
+    store = torch.distributed.TCPStore(
+        "127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=STORE_TIMEOUT
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.cuda, "is_available", lambda: False)  # it cannot be forked
+        patched.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
+        patched.setenv("WORLD_SIZE", "2")
+        patched.setenv("MASTER_ADDR", "127.0.0.1")
+        patched.setenv("MASTER_PORT", str(store.port))
+        patched.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+        torch.multiprocessing.start_processes(_run_rank, (command,), nprocs=2, start_method="fork")
+
+
+def _run_rank(rank: int, command: ModuleType) -> None:
+    os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
+    command.main()
+
+
 def figures(out: Path) -> list[dict[str, float]]:
-    """All figures of each epoch but the speed."""
+    """Metrics of each epoch, except the speed."""
     with (out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    return [{key: float(row[key]) for key in row if key != "pictures_per_s"} for row in rows]
+    return [{key: float(row[key]) for key in row if key != "images_per_s"} for row in rows]

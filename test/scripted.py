@@ -1,7 +1,7 @@
-"""A street whose truth is known: people come, cross it, hide each other, and go.
+"""A scripted scene with known ground truth: people enter, cross, hide each other and leave.
 
-Who somebody is, and which emotion the face shows, are colours of the picture. The detector and the
-network look for them there and know nothing else: every answer tells which picture it is about.
+The identity and the emotion of a face are colors of the image. The detector and the
+network look for them there and know nothing else: every result tells its image.
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ import numpy as np
 from conftest import FakeClassifier
 from numpy.typing import NDArray
 
-from fer_ros.labels import EMOTIONS
-from fer_ros.types import FaceBoxes
+from fer_ros.emotions import EMOTIONS
+from fer_ros.types import FaceDetections, FacePredictions
 
 FPS = 15
 WIDTH, HEIGHT, SIDE = 320, 240, 40
@@ -20,12 +20,12 @@ LANES = range(30, HEIGHT - 20, 45)  # where people walk; two of a lane meet
 _FACE = 255  # red of every face, and of nothing else
 _STEP = 25  # of green between two emotions, of blue between two people
 _POINTS = np.array([(0.2, 0.17), (0.8, 0.17), (0.5, 0.5), (0.25, 0.83), (0.75, 0.83)])
-_LEAST_SEEN = 0.6  # of a face that another one hides, for the detector to find it
+_MIN_SEEN = 0.6  # of a face that another one hides, for the detector to find it
 
 
 @dataclass(frozen=True)
 class Walker:
-    """Somebody who shows one emotion and walks from one side to the other."""
+    """A face with one emotion that moves from one side to the other."""
 
     number: int
     emotion: str
@@ -40,12 +40,12 @@ class Walker:
     def paint(self, image_rgb: NDArray[np.uint8], at_s: float) -> None:
         """The face; nothing before the walk and after it."""
         left, top = self.left_top(at_s)
-        colour = _FACE, _STEP * (EMOTIONS.index(self.emotion) + 1), _STEP * (self.number + 1)
+        color = _FACE, _STEP * (EMOTIONS.index(self.emotion) + 1), _STEP * (self.number + 1)
         if at_s >= self.begin_s:
-            image_rgb[top : top + SIDE, max(left, 0) : max(left + SIDE, 0)] = colour
+            image_rgb[top : top + SIDE, max(left, 0) : max(left + SIDE, 0)] = color
 
 
-def street(seed: int) -> list[Walker]:
+def random_walkers(seed: int) -> list[Walker]:
     """Two people of different emotions in each lane, who meet around its middle."""
     random = np.random.default_rng(seed)
     walkers = []
@@ -59,40 +59,40 @@ def street(seed: int) -> list[Walker]:
     return walkers
 
 
-def picture(walkers: list[Walker], at_s: float) -> NDArray[np.uint8]:
-    """What the camera sees (240, 320, 3); who comes later in the list stands in front."""
+def render(walkers: list[Walker], at_s: float) -> NDArray[np.uint8]:
+    """The camera image (240, 320, 3); people later in the list are in front."""
     image_rgb = np.full((HEIGHT, WIDTH, 3), 10, np.uint8)
     for walker in walkers:
         walker.paint(image_rgb, at_s)
     return image_rgb
 
 
-def seen(image_rgb: NDArray[np.uint8]) -> dict[int, tuple[int, int, int, int]]:
-    """The box of everybody whose face shows well enough, by number."""
+def visible_boxes(image_rgb: NDArray[np.uint8]) -> dict[int, tuple[int, int, int, int]]:
+    """The boxes of the people whose faces are visible enough, by number."""
     boxes = {}
     faces = image_rgb[..., 0] == _FACE
-    for colour in np.unique(image_rgb[faces][:, 2]):
-        rows, columns = np.nonzero(faces & (image_rgb[..., 2] == colour))
-        if len(rows) >= _LEAST_SEEN * SIDE**2:
+    for color in np.unique(image_rgb[faces][:, 2]):
+        rows, columns = np.nonzero(faces & (image_rgb[..., 2] == color))
+        if len(rows) >= _MIN_SEEN * SIDE**2:
             box = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
-            boxes[int(colour) // _STEP - 1] = tuple(map(int, box))
+            boxes[int(color) // _STEP - 1] = tuple(map(int, box))
     return boxes
 
 
-class Eyes:
-    """The detector."""
+class ScriptedDetector:
+    """Finds the faces by their color."""
 
-    def detect(self, image_rgb: NDArray[np.uint8]) -> FaceBoxes:
-        boxes = np.array([*seen(image_rgb).values()], np.float32).reshape(-1, 4)
+    def detect(self, image_rgb: NDArray[np.uint8]) -> FaceDetections:
+        boxes = np.array([*visible_boxes(image_rgb).values()], np.float32).reshape(-1, 4)
         low, size = boxes[:, None, :2], boxes[:, None, 2:] - boxes[:, None, :2]
         scores = np.full(len(boxes), 0.9, np.float32)
-        return FaceBoxes(boxes, scores, (low + size * _POINTS).astype(np.float32))
+        return FaceDetections(boxes, scores, (low + size * _POINTS).astype(np.float32))
 
 
-class Reader(FakeClassifier):
-    """The network: sure of the emotion whose colour is in the middle of the crop."""
+class ScriptedClassifier(FakeClassifier):
+    """The network: sure of the emotion whose color is in the middle of the crop."""
 
-    def classify(self, crops_rgb: NDArray[np.uint8]) -> tuple[np.ndarray, np.ndarray]:
+    def classify(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:
         green = crops_rgb[:, 56, 56, 1].astype(int)
         shown = np.eye(len(EMOTIONS), dtype=np.float32)[green // _STEP - 1]
-        return np.tile(self.points_xy, (len(crops_rgb), 1, 1)), shown
+        return FacePredictions(np.tile(self.points_xy, (len(crops_rgb), 1, 1)), shown)

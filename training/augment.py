@@ -1,16 +1,15 @@
-"""Random views of aligned faces, another one for every picture, for a whole batch at once.
+"""Augmentation of aligned faces, for a whole batch at once and on its device.
 
-Pictures come as canvases: the aligned crop with a margin of real surroundings, so that a rotated
-or shifted view has no made-up corners. One affine map per picture gives the view, and the same map
-moves its landmarks. Mirrored views swap the left and right landmarks. Both streams of a network
-see the same view.
+The input is padded crops: the aligned crop with a margin of the image around it, so that rotated
+and shifted views need no fill color. Each image has an affine map that gives its view and moves its
+landmarks; mirrored views swap the left and right landmarks.
 
-All choices are made from numbers that are drawn beforehand (``Draws``): the same numbers give the
-same views, on however many processes a batch is spread. Only noise, and what is mixed with what,
-are drawn on the spot.
+``RandomDraws`` makes all choices but the noise and the mixing of images.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -18,68 +17,63 @@ from torch import Tensor
 from torchvision.transforms.v2 import CutMix, MixUp
 from torchvision.transforms.v2 import functional as V  # noqa: N812
 
-from fer_ros.config import Checked, setting
+from fer_ros.config import ValidatedConfig, config_field
+from fer_ros.landmarks68 import FLIP
 from fer_ros.types import CROP_SIZE_PX
+from training.jpeg import jpeg_artifacts
 
-_PAIRS = (
-    [(i, 16 - i) for i in range(8)]
-    + [(17 + i, 26 - i) for i in range(5)]
-    + [(31, 35), (32, 34)]
-    + [(36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46)]
-    + [(48, 54), (49, 53), (50, 52), (55, 59), (56, 58)]
-    + [(60, 64), (61, 63), (65, 67)]
-)
-_LOW_SIDES_PX = (24, 32, 40, 48, 64)  # of pictures that lose their resolution
+_LOW_SIDES_PX = (24, 32, 40, 48, 64)  # of images with reduced resolution
 _BLURS_PX = (0.6, 1.0, 1.6)  # standard deviations
 _BLUR_SIDE_PX = 9
 _QUALITIES = (30, 50, 70)  # of JPEG
-_MOST_NOISE = 0.06
-
-
-def _mirror_order() -> list[int]:
-    order = list(range(68))
-    for left, right in _PAIRS:
-        order[left], order[right] = right, left
-    return order
-
-
-MIRROR_68 = _mirror_order()
-"""Index i of a mirrored face is index MIRROR_68[i] of the face."""
+_MAX_NOISE_STD = 0.06
 
 
 @dataclass(frozen=True)
-class AugmentConfig(Checked):
-    """How far views stray; probabilities are per picture."""
+class AugmentConfig(ValidatedConfig):
+    """Strength of the augmentation; probabilities are per image."""
 
-    rotate_deg: float = setting(12.0, "to either side", 0.0, 180.0)
-    scale: float = setting(0.12, "share by which faces grow and shrink", 0.0, 0.5)
-    shift: float = setting(0.06, "share of the crop's side, in both directions", 0.0, 0.5)
-    contrast: float = setting(0.35, "share by which the contrast changes", 0.0, 1.0)
-    brightness: float = setting(0.25, "shift of the brightness, white is 1", 0.0, 1.0)
-    blur: float = setting(0.1, "probability of a Gaussian blur", 0.0, 1.0)
-    jpeg: float = setting(0.1, "probability of JPEG's traces", 0.0, 1.0)
-    low_resolution: float = setting(0.25, "probability of lost resolution", 0.0, 1.0)
-    noise: float = setting(0.3, "probability of noise", 0.0, 1.0)
-    erase: float = setting(0.25, "probability of a covered rectangle", 0.0, 1.0)
-    mixup: float = setting(0.0, "alpha of Mixup (Zhang et al., 2018); 0: off", 0.0, 10.0)
-    cutmix: float = setting(0.0, "alpha of CutMix (Yun et al., 2019); 0: off", 0.0, 10.0)
-
-
-NO_AUGMENT = AugmentConfig(*[0.0] * 12)
+    rotate_deg: float = config_field(12.0, "to either side", 0.0, 180.0)
+    scale: float = config_field(0.12, "fraction by which faces grow and shrink", 0.0, 0.5)
+    shift: float = config_field(0.06, "fraction of the crop's side, in both directions", 0.0, 0.5)
+    contrast: float = config_field(0.35, "fraction by which the contrast changes", 0.0, 1.0)
+    brightness: float = config_field(0.25, "largest change of the brightness; white is 1", 0.0, 1.0)
+    blur: float = config_field(0.1, "probability of a Gaussian blur", 0.0, 1.0)
+    jpeg: float = config_field(0.1, "probability of JPEG artifacts", 0.0, 1.0)
+    low_resolution: float = config_field(0.25, "probability of reduced resolution", 0.0, 1.0)
+    noise: float = config_field(0.3, "probability of noise", 0.0, 1.0)
+    erase: float = config_field(0.25, "probability of a covered rectangle", 0.0, 1.0)
+    mixup: float = config_field(0.0, "alpha of Mixup (Zhang et al., 2018); 0: off", 0.0, 10.0)
+    cutmix: float = config_field(0.0, "alpha of CutMix (Yun et al., 2019); 0: off", 0.0, 10.0)
 
 
-class Draws:
-    """Numbers in 0..1 (B, COUNT) that were drawn beforehand; each choice takes the next column."""
+NO_AUGMENT = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig)})
 
-    COUNT = 21
 
-    def __init__(self, numbers: Tensor) -> None:
-        self._columns = iter(numbers.unbind(1))
+class RandomDraws:
+    """Random choices for the images of a batch; each takes the next column (B,) of numbers in 0..1.
+
+    Columns on the CPU are best on a GPU too: which images an operation changes is then known
+    without waiting for it.
+    """
+
+    def __init__(self, columns: Iterator[Tensor]) -> None:
+        self._columns = columns
 
     @classmethod
-    def fresh(cls, pictures: int, generator: torch.Generator | None = None) -> "Draws":
-        """New numbers for so many pictures."""
-        return cls(torch.rand(pictures, cls.COUNT, generator=generator))
+    def generated(
+        cls, generator: torch.Generator, batch_size: int, own: slice = slice(None)
+    ) -> "RandomDraws":
+        """Numbers of ``generator``, drawn for a global batch, of which ``own`` images are kept.
+
+        Processes with equal generators thus make the choices that a single one would make.
+        """
+
+        def columns() -> Iterator[Tensor]:
+            while True:
+                yield torch.rand(batch_size, generator=generator, device=generator.device)[own]
+
+        return cls(columns())
 
     def uniform(self, low: float, high: float) -> Tensor:
         """(B,) in ``low``..``high``."""
@@ -90,12 +84,12 @@ class Draws:
         return next(self._columns) < probability
 
     def choice(self, count: int) -> Tensor:
-        """(B,) whole numbers below ``count``."""
+        """(B,) integers below ``count``."""
         return (next(self._columns) * count).long().clamp_max(count - 1)
 
 
-def random_maps(draws: Draws, config: AugmentConfig) -> tuple[Tensor, Tensor]:
-    """Maps (B, 2, 3) from view to canvas, in units of half a crop side; mirrored (B,)."""
+def random_affines(draws: RandomDraws, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+    """Affine maps (B, 2, 3) from view to padded crop, in half crop sides; which mirror (B,)."""
     angle = torch.deg2rad(draws.uniform(-config.rotate_deg, config.rotate_deg))
     scale = 1.0 + draws.uniform(-config.scale, config.scale)
     mirrored = draws.happens(0.5)
@@ -106,99 +100,95 @@ def random_maps(draws: Draws, config: AugmentConfig) -> tuple[Tensor, Tensor]:
     return rows.view(-1, 2, 3), mirrored
 
 
-def centre_maps(count: int) -> Tensor:
-    """The maps (count, 2, 3) that show the aligned crop itself."""
+def identity_affines(count: int) -> Tensor:
+    """Maps (count, 2, 3) whose view is the aligned crop."""
     return torch.eye(2, 3).repeat(count, 1, 1)
 
 
-def view(canvas: Tensor, maps: Tensor, side_px: int = CROP_SIZE_PX) -> Tensor:
-    """Samples views (B, 1, side_px, side_px) in 0..1 from grey canvases (B, side, side) uint8."""
-    ratio = CROP_SIZE_PX / canvas.shape[-1]
-    size = [len(canvas), 1, side_px, side_px]
-    grid = F.affine_grid((maps * ratio).to(canvas.device), size, align_corners=False)
-    pictures = canvas[:, None].float().div_(255.0)
-    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+def sample_crops(padded_crops: Tensor, maps: Tensor, side_px: int = CROP_SIZE_PX) -> Tensor:
+    """Sample views (B, 1, side_px, side_px) in 0..1 from padded crops (B, side, side) uint8."""
+    ratio = CROP_SIZE_PX / padded_crops.shape[-1]
+    size = [len(padded_crops), 1, side_px, side_px]
+    grid = F.affine_grid((maps * ratio).to(padded_crops.device), size, align_corners=False)
+    images = padded_crops[:, None].float().div_(255.0)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def move_points(points: Tensor, maps: Tensor, mirrored: Tensor) -> Tensor:
-    """Landmarks (B, 68, 2), fractions of the crop, as they stand in the view of ``maps``."""
-    centred = 2.0 * points - 1.0 - maps[:, None, :, 2]
+def transform_landmarks(points: Tensor, maps: Tensor, mirrored: Tensor) -> Tensor:
+    """Move landmarks (B, 68, 2), in fractions of the crop, into the views of ``maps``."""
+    centered = 2.0 * points - 1.0 - maps[:, None, :, 2]
     inverse = torch.linalg.inv(maps[:, :, :2])
-    moved = (torch.einsum("bij,bpj->bpi", inverse, centred) + 1.0) / 2.0
-    return torch.where(mirrored[:, None, None], moved[:, MIRROR_68], moved)
+    moved = (torch.einsum("bij,bpj->bpi", inverse, centered) + 1.0) / 2.0
+    return torch.where(mirrored[:, None, None], moved[:, list(FLIP)], moved)
 
 
-def degrade(crops: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
-    """Light, sharpness, traces, noise and occlusion; crops (B, 1, 112, 112) in 0..1."""
-    crops = _light(crops, draws, config)
-    crops = _reduce(crops, draws, config.low_resolution)
-    crops = _blur(crops, draws, config.blur)
-    crops = _compress(crops, draws, config.jpeg)
-    strength = draws.happens(config.noise) * draws.uniform(0.0, _MOST_NOISE)
-    if strength.any():
-        crops = crops + torch.randn_like(crops) * _per_picture(strength, crops)
+def photometric_augment(crops: Tensor, draws: RandomDraws, config: AugmentConfig) -> Tensor:
+    """Change crops (B, 1, H, W) in 0..1: brightness, resolution, blur, JPEG, noise, occlusion."""
+    crops = _change_contrast(crops, draws, config)
+    crops = _change_some(crops, draws, config.low_resolution, _LOW_SIDES_PX, _reduce_resolution)
+    crops = _change_some(crops, draws, config.blur, _BLURS_PX, _blur)
+    crops = _change_some(crops, draws, config.jpeg, _QUALITIES, jpeg_artifacts)
+    noise_std = draws.happens(config.noise) * draws.uniform(0.0, _MAX_NOISE_STD)
+    if config.noise:
+        crops = crops + torch.randn_like(crops) * _per_image(noise_std, crops)
     return erase(crops.clamp(0.0, 1.0), draws, config.erase)
 
 
-def _per_picture(values: Tensor, crops: Tensor) -> Tensor:
+def _per_image(values: Tensor, crops: Tensor) -> Tensor:
     return values.to(crops).view(-1, 1, 1, 1)
 
 
-def _light(crops: Tensor, draws: Draws, config: AugmentConfig) -> Tensor:
-    gain = _per_picture(1.0 + draws.uniform(-config.contrast, config.contrast), crops)
-    offset = _per_picture(draws.uniform(-config.brightness, config.brightness), crops)
+def _change_contrast(crops: Tensor, draws: RandomDraws, config: AugmentConfig) -> Tensor:
+    gain = _per_image(1.0 + draws.uniform(-config.contrast, config.contrast), crops)
+    offset = _per_image(draws.uniform(-config.brightness, config.brightness), crops)
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)
     return (crops - mean) * gain + mean + offset
 
 
-def _reduce(crops: Tensor, draws: Draws, probability: float) -> Tensor:
-    """Some pictures through a smaller one and back."""
-    happens, size = draws.happens(probability), draws.choice(len(_LOW_SIDES_PX))
-    for index, side in enumerate(_LOW_SIDES_PX):
-        chosen = (happens & (size == index)).to(crops.device)
-        if chosen.any():
-            small = F.interpolate(crops[chosen], size=side, mode="area")
-            crops[chosen] = F.interpolate(small, size=crops.shape[-1], mode="bilinear")
+def _change_some(
+    crops: Tensor,
+    draws: RandomDraws,
+    probability: float,
+    strengths: Sequence[Any],
+    change: Callable[[Tensor, Any], Tensor],
+) -> Tensor:
+    """Replace some crops in place by ``change(crops, strength)`` of a random strength."""
+    happens, choice = draws.happens(probability), draws.choice(len(strengths))
+    for index, strength in enumerate(strengths):
+        chosen = (happens & (choice == index)).nonzero()[:, 0]
+        if len(chosen):
+            chosen = chosen.to(crops.device, non_blocking=True)
+            crops[chosen] = change(crops[chosen], strength)
     return crops
 
 
-def _blur(crops: Tensor, draws: Draws, probability: float) -> Tensor:
-    happens, strength = draws.happens(probability), draws.choice(len(_BLURS_PX))
-    for index, sigma_px in enumerate(_BLURS_PX):
-        chosen = (happens & (strength == index)).to(crops.device)
-        if chosen.any():
-            crops[chosen] = V.gaussian_blur(crops[chosen], 2 * [_BLUR_SIDE_PX], 2 * [sigma_px])
-    return crops
+def _reduce_resolution(crops: Tensor, side_px: int) -> Tensor:
+    small = F.interpolate(crops, size=side_px, mode="area")
+    return F.interpolate(small, size=crops.shape[-1], mode="bilinear")
 
 
-def _compress(crops: Tensor, draws: Draws, probability: float) -> Tensor:
-    happens, quality = draws.happens(probability), draws.choice(len(_QUALITIES))
-    for index in torch.nonzero(happens)[:, 0].tolist():
-        encoded = crops[index].clamp(0, 1).mul(255).byte().cpu().expand(3, -1, -1)
-        decoded = V.jpeg(encoded, _QUALITIES[int(quality[index])])
-        crops[index] = decoded[:1].to(crops) / 255
-    return crops
+def _blur(crops: Tensor, sigma_px: float) -> Tensor:
+    return V.gaussian_blur(crops, 2 * [_BLUR_SIDE_PX], 2 * [sigma_px])
 
 
-def erase(crops: Tensor, draws: Draws, probability: float) -> Tensor:
-    """Covers a random rectangle of some crops with a flat grey (Zhong et al., 2020)."""
-    happens = draws.happens(probability)
-    inside = torch.ones((), dtype=torch.bool)
+def erase(crops: Tensor, draws: RandomDraws, probability: float) -> Tensor:
+    """Cover a random rectangle of some crops with a uniform gray (Zhong et al., 2020)."""
+    covered = _per_image(draws.happens(probability), crops).bool()
     for axis in (-1, -2):
         side = crops.shape[axis]
         length = draws.uniform(side / 8, side / 2)
         start = draws.uniform(0, 1) * (side - length)
-        places = torch.arange(side) + 0.5
-        between = (places >= start[:, None]) & (places <= (start + length)[:, None])  # (B, side)
-        inside = inside & (between[:, None, None, :] if axis == -1 else between[:, None, :, None])
-    covered = (inside & happens.view(-1, 1, 1, 1)).to(crops.device)
-    return torch.where(covered, _per_picture(draws.uniform(0, 1), crops), crops)
+        first, last = _per_image(start, crops), _per_image(start + length, crops)
+        shape = [1, 1, 1, -1] if axis == -1 else [1, 1, -1, 1]
+        centers = (torch.arange(side, device=crops.device) + 0.5).view(shape)
+        covered = covered & (centers >= first) & (centers <= last)
+    return torch.where(covered, _per_image(draws.uniform(0, 1), crops), crops)
 
 
 def mix(crops: Tensor, targets: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor]:
-    """Crops and their distributions (B, classes), mixed with those of others in the batch.
+    """Mix crops and their targets (B, classes) with those of other images of the batch.
 
-    With both kinds on, each batch gets one of them.
+    With Mixup and CutMix both on, each batch gets one of them.
     """
     kinds = [MixUp(alpha=config.mixup)] if config.mixup else []
     kinds += [CutMix(alpha=config.cutmix)] if config.cutmix else []

@@ -1,8 +1,8 @@
-"""``python -m training.benchmark``: what a face costs, side by side with other networks.
+"""``python -m training.benchmark``: latency of the model and of other networks.
 
-Everything runs in turn, over and over, in one process: a busy moment of the machine is one of all,
-and ratios hold where milliseconds do not. The other networks are those that a robot would otherwise
-run, with random weights, which cost the same. ``--write`` makes BENCHMARKS.md and its picture.
+All candidates run alternately in one process: other load of the machine slows all of them, so that
+their ratios are comparable where milliseconds are not. The other networks are common alternatives
+with random weights, which have the same latency. ``--write`` updates BENCHMARKS.md and its plot.
 """
 
 import argparse
@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,67 +22,75 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from fer_ros.align import align
-from fer_ros.backends.export import export_onnx, trace
-from fer_ros.backends.graphs import graph_of, is_blocked
-from fer_ros.backends.pytorch import TorchBackend
-from fer_ros.backends.quantize import MIN_FACES, quantize, save_quantized
-from fer_ros.cli.bench import measure_frames, measure_starts
+from fer_ros.alignment import align
+from fer_ros.boxes import iou as pairwise_iou
+from fer_ros.cli.benchmark import measure_frames, measure_starts
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig, TrackerConfig
-from fer_ros.detect import make_detector, open_centerface
-from fer_ros.model import build_model
-from fer_ros.model.checkpoint import load_model, save_model
-from fer_ros.model.cost import cost_of
-from fer_ros.model.network import FaceNetwork
-from fer_ros.onnx_session import OnnxSession
+from fer_ros.detector import make_detector
+from fer_ros.detectors.centerface import open_centerface
+from fer_ros.inference.backends.onnx_cache import load_or_export, uses_nchwc_layout
+from fer_ros.inference.backends.onnx_export import export_module, export_onnx
+from fer_ros.inference.backends.quantization import MIN_FACES, quantize, save_quantized
+from fer_ros.inference.backends.torch import TorchBackend
+from fer_ros.inference.model_store import (
+    InputSpec,
+    ModelError,
+    ModelManifest,
+    find_model,
+    read_manifest,
+)
+from fer_ros.inference.onnx_session import OnnxSession
+from fer_ros.io.progress import progress_bar
+from fer_ros.io.synthetic import synthetic_frames, tiled_faces
+from fer_ros.models import build_model
+from fer_ros.models.checkpoint import load_model, save_model
+from fer_ros.models.complexity import complexity_of
+from fer_ros.models.wrapper import FaceNetwork
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.sample import sample_crowd, sample_frames
-from fer_ros.track import overlaps as overlaps_of
-from fer_ros.types import Frame, FrameEmotions
-from fer_ros.weights import InputSpec, ModelCard, ModelError, find_model, read_card
-from training.benchmark_page import Following, Network, Results, page, write
+from fer_ros.types import Frame, FrameResult
+from training.reports.benchmarks import IntervalResult, Network, Results, page, write
 
-OTHERS = ("poster_v2", "efficientnet_b0", "vgg13")
+BASELINES = ("poster_v2", "efficientnet_b0", "vgg13")
 BATCHES = (1, 2, 5, 10)
-EVERY = (1, 2, 3, 5)
+DETECTION_INTERVALS = (1, 2, 3, 5)
 
 _SECONDS = 75.0
+_FULL_PASS_PX = 320  # long side of a frame that the detector searches whole
 _MIN_ROUNDS = 3
-_CPU = ClassifierConfig(device="cpu")
+_CPU = ClassifierConfig(device="cpu", precision="fp32")
 
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A network with the figures that do not need a clock, and its work by the number of faces."""
+class Candidate:
+    """A network in a runtime; ``core`` runs it without pre- and postprocessing."""
 
     name: str
     runtime: str
-    card: ModelCard
-    run: Callable[[NDArray[np.uint8]], list[NDArray] | tuple[NDArray, NDArray]]
-    bare: Work | None = None
+    manifest: ModelManifest
+    run: Callable[[NDArray[np.uint8]], Sequence[NDArray]]
+    core: Work | None = None
 
 
-class _Bare(nn.Module):
-    """The layers alone, without what lies between crops and a ready tensor."""
+class _CoreOutputs(nn.Module):
+    """The core of a network, without preprocessing; returns the outputs that it has."""
 
     def __init__(self, core: nn.Module) -> None:
         super().__init__()
-        self.core = core
+        self.net = core
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        output = self.core(pictures)
-        return tuple(each for each in output if each is not None)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        output = self.net(images)
+        return tuple(value for value in output if value is not None)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; ``argv`` without the program's name."""
+    """Run the command line; ``argv`` without the name of the program."""
     parser = argparse.ArgumentParser(prog="python -m training.benchmark", description=__doc__)
     parser.add_argument("--model", metavar="NAME", default=_CPU.model, help="default: %(default)s")
-    parser.add_argument("--write", action="store_true", help="BENCHMARKS.md and benchmarks.png")
+    parser.add_argument("--write", action="store_true", help="write BENCHMARKS.md and its plot")
     arguments = parser.parse_args(argv)
     try:
         results = measure(arguments.model)
@@ -94,10 +103,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECONDS) -> Results:
-    """All figures of the page. Raises ModelError when there is no such model."""
+def measure(
+    model: str, baselines: tuple[str, ...] = BASELINES, seconds: float = _SECONDS
+) -> Results:
+    """Measure everything on the page. Raises ModelError when there is no such model."""
     config = PipelineConfig(
-        classifier=ClassifierConfig(model=model, device="cpu"), tracker=TrackerConfig(min_hits=1)
+        classifier=ClassifierConfig(model=model, device="cpu", precision="fp32"),
+        tracker=TrackerConfig(min_hits=1),
     )
     threads, load = config.classifier.threads, os.getloadavg()[0]
     torch.set_num_threads(threads)
@@ -105,129 +117,147 @@ def measure(model: str, others: tuple[str, ...] = OTHERS, seconds: float = _SECO
     node = measure_node()
     with tempfile.TemporaryDirectory() as folder:
         crops = _crops(max(BATCHES))
-        int8 = _in_int8(model, crops, Path(folder))
-        contestants = list(_contestants(model, int8, others, Path(folder), threads))
-        works: dict[tuple[str, str, int], Work] = dict(_roads(config))
-        fast = replace(config.classifier, model=str(int8.folder))
-        works |= _frames(replace(config, classifier=fast), "int8, ")
-        for each in contestants:
+        int8 = _quantize(model, crops, Path(folder))
+        candidates = list(_candidates(model, int8, baselines, Path(folder), threads))
+        works: dict[tuple[str, str, int], Work] = dict(_stages(config))
+        int8_config = replace(config.classifier, model=str(int8.folder))
+        works |= _frames(replace(config, classifier=int8_config), "int8, ")
+        for candidate in candidates:
+            name, runtime = candidate.name, candidate.runtime
             for count in BATCHES:
-                works[each.name, each.runtime, count] = _call(each.run, crops[:count])
-            if each.bare:
-                works[each.name, f"{each.runtime}, bare", 1] = each.bare
-        spent_ms = in_turn(works, seconds)
-    networks = [_network(each, spent_ms) for each in contestants]
-    roads_ms = {name: value for (road, name, _), value in spent_ms.items() if road == "road"}
-    followed = measure_following(config.classifier)
-    return Results(model, threads, load, frames, starts, node, networks, roads_ms, followed)
+                works[name, runtime, count] = _call(candidate.run, crops[:count])
+            if candidate.core:
+                works[name, f"{runtime}, core", 1] = candidate.core
+        times_ms = time_interleaved(works, seconds)
+    networks = [_network(candidate, times_ms) for candidate in candidates]
+    stages_ms = {name: value for (group, name, _), value in times_ms.items() if group == "stage"}
+    intervals = measure_intervals(config.classifier)
+    return Results(model, threads, load, frames, starts, node, networks, stages_ms, intervals)
 
 
 def measure_node() -> list[dict[str, Any]]:
-    """What ``fer_ros.ros.bench`` tells of the whole node; nothing where there is no ROS."""
-    command = [sys.executable, "-m", "fer_ros.ros.bench", "--json"]
-    ran = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    return json.loads(ran.stdout) if ran.returncode == 0 else []
+    """Loads of the node by ``fer_ros.ros.tools.node_benchmark``; empty without ROS."""
+    command = [sys.executable, "-m", "fer_ros.ros.tools.node_benchmark", "--json"]
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    return json.loads(process.stdout) if process.returncode == 0 else []
 
 
-def _in_int8(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelCard:
-    """The model in int8, of which only the speed counts."""
-    card = read_card(find_model(model))
+def _quantize(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelManifest:
+    """The model in int8, calibrated for speed measurements only."""
+    manifest = read_manifest(find_model(model))
     faces = np.resize(crops_rgb, (MIN_FACES, *crops_rgb.shape[1:]))
-    return save_quantized(card, quantize(graph_of(card), faces), folder / f"{card.name}_int8")
+    graph = quantize(load_or_export(manifest), faces)
+    return save_quantized(manifest, graph, folder / f"{manifest.name}_int8")
 
 
-def measure_following(config: ClassifierConfig) -> list[Following]:
-    """The sample video with the detector on one frame of each of EVERY, against all frames."""
+def measure_intervals(config: ClassifierConfig) -> list[IntervalResult]:
+    """Run the synthetic video at each detection interval and compare with that of 1."""
     pipelines = {
-        every: EmotionPipeline(PipelineConfig(DetectorConfig(every=every), classifier=config))
-        for every in EVERY
+        interval: EmotionPipeline(
+            PipelineConfig(
+                detector=DetectorConfig(input_size_px=_FULL_PASS_PX, interval=interval),
+                classifier=config,
+            )
+        )
+        for interval in DETECTION_INTERVALS
     }
-    results: dict[int, list[FrameEmotions]] = {every: [] for every in EVERY}
-    for image in sample_frames():
-        for every, pipeline in pipelines.items():
-            results[every].append(pipeline(Frame(image.image_rgb, image.stamp_s)))
-    return [_following(every, results[every], results[1]) for every in EVERY]
-
-
-def _following(every: int, results: list[FrameEmotions], wanted: list[FrameEmotions]) -> Following:
-    """There is one face at most."""
-    both = [
-        (mine.faces[0], theirs.faces[0])
-        for mine, theirs in zip(results, wanted, strict=True)
-        if mine.faces and theirs.faces
+    results: dict[int, list[FrameResult]] = {interval: [] for interval in DETECTION_INTERVALS}
+    for image in synthetic_frames():
+        for interval, pipeline in pipelines.items():
+            results[interval].append(pipeline(Frame(image.image_rgb, image.stamp_s)))
+    return [
+        _interval_result(interval, results[interval], results[1])
+        for interval in DETECTION_INTERVALS
     ]
-    boxes = [[face.box_xyxy for face in faces] for faces in zip(*both, strict=True)]
-    overlaps = np.diag(overlaps_of(np.stack(boxes[0]), np.stack(boxes[1])))
-    return Following(
-        every=every,
+
+
+def _interval_result(
+    interval: int, results: list[FrameResult], reference: list[FrameResult]
+) -> IntervalResult:
+    """Compare results with those of detection in every frame; there is one face at most."""
+    pairs = [
+        (result.faces[0], expected.faces[0])
+        for result, expected in zip(results, reference, strict=True)
+        if result.faces and expected.faces
+    ]
+    boxes = [[face.box_xyxy for face in faces] for faces in zip(*pairs, strict=True)]
+    ious = np.diag(pairwise_iou(np.stack(boxes[0]), np.stack(boxes[1])))
+    return IntervalResult(
+        interval=interval,
         mean_ms=float(np.mean([sum(result.latency_ms.values()) for result in results])),
         frames=sum(bool(result.faces) for result in results),
         ids=len({face.id for result in results for face in result.faces}),
-        overlap=float(np.median(overlaps)),
-        low_overlap=float(np.percentile(overlaps, 5)),
-        same=float(np.mean([mine.emotion == theirs.emotion for mine, theirs in both])),
+        iou_median=float(np.median(ious)),
+        iou_p5=float(np.percentile(ious, 5)),
+        same_emotion=float(np.mean([face.emotion == expected.emotion for face, expected in pairs])),
     )
 
 
-def in_turn(works: dict, seconds: float) -> dict:
-    """Median milliseconds of each, all done once a round until ``seconds`` are over."""
+def time_interleaved(works: dict, seconds: float) -> dict:
+    """Median milliseconds of each work; every round runs all of them, for ``seconds``."""
     for work in works.values():
         work()
-    spent: dict = {key: [] for key in works}
-    end = perf_counter() + seconds
-    with tqdm(disable=None, leave=False, unit="round") as bar:
-        while perf_counter() < end or len(spent[next(iter(works))]) < _MIN_ROUNDS:
+    times_ms: dict = {key: [] for key in works}
+    end_s = perf_counter() + seconds
+    with progress_bar(unit="round") as bar:
+        while perf_counter() < end_s or len(times_ms[next(iter(works))]) < _MIN_ROUNDS:
             for key, work in works.items():
-                since = perf_counter()
+                start_s = perf_counter()
                 work()
-                spent[key].append((perf_counter() - since) * 1000)
+                times_ms[key].append((perf_counter() - start_s) * 1000)
             bar.update()
-    return {key: float(np.median(each)) for key, each in spent.items()}
+    return {key: float(np.median(values)) for key, values in times_ms.items()}
 
 
-def _contestants(
-    model: str, int8: ModelCard, others: tuple[str, ...], folder: Path, threads: int
-) -> Iterator[Contestant]:
-    """The model in both runtimes and in int8, then the others in the faster one."""
-    card = read_card(find_model(model))
-    yield _in_onnx(card, threads)
-    session = OnnxSession(graph_of(int8), threads)
-    yield Contestant(card.name, "ONNX Runtime, int8", card, session.run)
-    yield Contestant(card.name, "PyTorch", card, TorchBackend(card, "cpu", threads).run)
-    for name in tqdm(others, disable=None, leave=False, desc="exporting"):
+def _candidates(
+    model: str, int8: ModelManifest, baselines: tuple[str, ...], folder: Path, threads: int
+) -> Iterator[Candidate]:
+    """The model in both runtimes and in int8, then the others in ONNX Runtime."""
+    manifest = read_manifest(find_model(model))
+    yield _onnx_candidate(manifest, threads)
+    session = OnnxSession(load_or_export(int8), threads)
+    yield Candidate(manifest.name, "ONNX Runtime, int8", manifest, session.run)
+    backend = TorchBackend(manifest, "cpu", threads)
+    yield Candidate(manifest.name, "PyTorch", manifest, partial(_torch_outputs, backend))
+    for name in progress_bar(baselines, description="exporting"):
         core = build_model(name)
         network = FaceNetwork(core, InputSpec(size_px=int(getattr(core, "side_px", 112))))
-        yield _in_onnx(save_model(network, folder / name, name), threads)
+        yield _onnx_candidate(save_model(network, folder / name, name), threads)
 
 
-def _in_onnx(card: ModelCard, threads: int) -> Contestant:
-    session = OnnxSession(export_onnx(card, is_blocked()), threads)
-    side = card.input.size_px
-    picture = torch.zeros(1, 3, side, side)
-    core = _Bare(load_model(card.folder).core)
-    outputs = [f"output{number}" for number in range(len(core(picture)))]
-    bare = OnnxSession(trace(core, picture, "pictures", outputs, is_blocked()), threads)
-    return Contestant(
-        card.name, "ONNX Runtime", card, session.run, _call(bare.run, picture.numpy())
-    )
+def _torch_outputs(backend: TorchBackend, crops_rgb: NDArray[np.uint8]) -> list[NDArray]:
+    """Points and probabilities, as sessions of ONNX Runtime return them."""
+    predictions = backend.run(crops_rgb)
+    return [predictions.points_xy, predictions.probabilities]
 
 
-def _roads(config: PipelineConfig) -> Iterator[tuple[tuple[str, str, int], Work]]:
-    """Whole roads with one and with five faces, and the bare detector on a ready tensor."""
-    image_rgb = sample_crowd(1)
-    side = config.detector.long_side_px
+def _onnx_candidate(manifest: ModelManifest, threads: int) -> Candidate:
+    session = OnnxSession(export_onnx(manifest, uses_nchwc_layout()), threads)
+    side = manifest.input.size_px
+    image = torch.zeros(1, 3, side, side)
+    core = _CoreOutputs(load_model(manifest.folder).net)
+    outputs = [f"output{number}" for number in range(len(core(image)))]
+    graph = export_module(core, image, "images", outputs, uses_nchwc_layout())
+    run_core = _call(OnnxSession(graph, threads).run, image.numpy())
+    return Candidate(manifest.name, "ONNX Runtime", manifest, session.run, run_core)
+
+
+def _stages(config: PipelineConfig) -> Iterator[tuple[tuple[str, str, int], Work]]:
+    """Whole frames with one and with five faces, and the network of the detector alone."""
+    image_rgb = tiled_faces(1)
+    side = _FULL_PASS_PX
     height, width = image_rgb.shape[0] * side // image_rgb.shape[1], side
-    ready = np.zeros((1, 3, -(-height // 32) * 32, -(-width // 32) * 32), np.float32)
+    images = np.zeros((1, 3, -(-height // 32) * 32, -(-width // 32) * 32), np.float32)
     detector = open_centerface(config.detector.model_path, config.classifier.threads)
-    yield ("road", "detector", 1), _call(detector.run, ready)
+    yield ("stage", "detector", 1), _call(detector.run, images)
     yield from _frames(config).items()
 
 
-def _frames(config: PipelineConfig, kind: str = "") -> dict[tuple[str, str, int], Work]:
-    """Whole roads with one and with five faces."""
+def _frames(config: PipelineConfig, prefix: str = "") -> dict[tuple[str, str, int], Work]:
+    """Whole frames with one and with five faces."""
     return {
-        ("road", f"{kind}faces {count}", 1): _call(
-            EmotionPipeline(config), Frame(sample_crowd(count), 0.0)
+        ("stage", f"{prefix}faces {count}", 1): _call(
+            EmotionPipeline(config), Frame(tiled_faces(count), 0.0)
         )
         for count in (1, 5)
     }
@@ -238,23 +268,24 @@ def _call(function: Callable, argument: object) -> Work:
 
 
 def _crops(count: int) -> NDArray[np.uint8]:
-    """Faces of the sample (N, 112, 112, 3)."""
-    image_rgb = sample_crowd(count)
-    found = make_detector(DetectorConfig(), 1).detect(image_rgb)
-    return align(image_rgb, found.points_xy).crops_rgb
+    """Aligned crops (count, 112, 112, 3) of synthetic faces."""
+    image_rgb = tiled_faces(count)
+    detections = make_detector(DetectorConfig(), 1).detect(image_rgb)
+    return align(image_rgb, detections.points_xy).crops_rgb
 
 
-def _network(each: Contestant, spent_ms: dict) -> Network:
-    cost = cost_of(each.card.architecture, **each.card.config)
-    points_xy, _ = each.run(np.zeros((1, 112, 112, 3), np.uint8))
+def _network(candidate: Candidate, times_ms: dict) -> Network:
+    name, runtime = candidate.name, candidate.runtime
+    complexity = complexity_of(candidate.manifest.architecture, **candidate.manifest.config)
+    points_xy, *_ = candidate.run(np.zeros((1, 112, 112, 3), np.uint8))
     return Network(
-        name=each.name,
-        runtime=each.runtime,
-        points=bool(np.isfinite(points_xy).all()),
-        side_px=cost.side_px,
-        macs=cost.macs,
-        batches_ms={count: spent_ms[each.name, each.runtime, count] for count in BATCHES},
-        bare_ms=spent_ms.get((each.name, f"{each.runtime}, bare", 1)),
+        name=name,
+        runtime=runtime,
+        has_landmarks=bool(np.isfinite(points_xy).all()),
+        side_px=complexity.side_px,
+        macs=complexity.macs,
+        batches_ms={count: times_ms[name, runtime, count] for count in BATCHES},
+        core_ms=times_ms.get((name, f"{runtime}, core", 1)),
     )
 
 

@@ -1,27 +1,31 @@
-"""What a network is punished for: targets made of votes, and the cross-entropy against them."""
+"""Loss functions, and targets made of votes."""
 
 import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
-from fer_ros.config import Checked, setting
+from fer_ros.config import ValidatedConfig, config_field
+from fer_ros.types import CROP_SIZE_PX
 
-TARGETS = ("votes", "draw", "majority")
+TARGETS = ("votes", "sampled", "majority")
 
 
 @dataclass(frozen=True)
-class LossConfig(Checked):
-    """How labels that people disagree on, and rare ones, are learned."""
+class LossConfig(ValidatedConfig):
+    """Targets from ambiguous labels, and the weighting of rare classes."""
 
-    targets: str = setting(
+    targets: str = config_field(
         "votes",
-        "votes: their distribution; draw: one of them each time; majority: the most frequent",
+        "votes: their distribution; sampled: one of them each time; majority: the most frequent",
     )
-    label_smoothing: float = setting(0.0, "share that all classes get alike", 0.0, 1.0)
-    logit_adjustment: float = setting(0.0, "how far rare classes are evened out; 1: all", 0.0, 2.0)
+    label_smoothing: float = config_field(0.0, "share that all classes get alike", 0.0, 1.0)
+    logit_adjustment: float = config_field(
+        0.0, "how far the class shares of each dataset are evened out; 1: all", 0.0, 2.0
+    )
+    blendshape_weight: float = config_field(0.0, "of the blendshapes' error", 0.0, 100.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,46 +34,77 @@ class LossConfig(Checked):
 
 
 def make_targets(
-    votes: Tensor, config: LossConfig, generator: torch.Generator | None = None
+    votes: Tensor, labels: Tensor, config: LossConfig, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Targets (B, C) of vote distributions (B, C); rows add up to 1.
+    """Targets (B, C) of vote distributions (B, C) and labels (B,); rows add up to 1.
 
-    ``votes`` and ``draw`` are CEL and PLD of Barsoum et al. (2016, section 3), ``majority`` their
-    MV without the loss of undecided pictures.
+    Barsoum et al. (2016, section 3) call ``votes`` CEL, ``sampled`` PLD and ``majority`` MV;
+    MV drops undecided images there. ``labels`` break ties as in all metrics.
     """
     classes = votes.shape[1]
     if config.targets == "majority":
-        votes = F.one_hot(votes.argmax(dim=1), classes).to(votes)
-    elif config.targets == "draw" and len(votes):
-        drawn = torch.multinomial(votes, 1, generator=generator)[:, 0]
-        votes = F.one_hot(drawn, classes).to(votes)
+        votes = F.one_hot(labels, classes).to(votes)
+    elif config.targets == "sampled" and len(votes):
+        sampled = torch.multinomial(votes, 1, generator=generator)[:, 0]
+        votes = F.one_hot(sampled, classes).to(votes)
     return (1 - config.label_smoothing) * votes + config.label_smoothing / classes
 
 
 class Loss:
     """Cross-entropy of logits (B, C) and targets (B, C), with logit adjustment.
 
-    Adding the logarithm of the ``prior`` (C,) to the logits in training makes the bare logits
-    answer as if all classes were equally frequent (Menon et al., 2021, section 4.2). Classes
-    without any picture have no prior: they are not adjusted.
+    Adding the logarithm of the class shares of a face's dataset to its logits makes the bare
+    logits assume that all classes are equally frequent (Menon et al., 2021, section 4.2),
+    whatever the shares in each of several datasets are.
     """
 
-    def __init__(self, prior: Tensor, config: LossConfig) -> None:
-        known = torch.where(prior > 0, prior, 1.0)
-        self._offset = config.logit_adjustment * known.log()
+    def __init__(self, config: LossConfig) -> None:
+        self._adjustment = config.logit_adjustment
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean over the batch."""
-        return F.cross_entropy(logits.float() + self._offset.to(logits.device), targets)
+    def offsets(self, priors: Tensor) -> Tensor:
+        """What is added to the logits of faces whose datasets have the shares ``priors`` (B, C).
+
+        Classes without any face in a dataset are not adjusted.
+        """
+        return self._adjustment * torch.where(priors > 0, priors, 1.0).log()
+
+    def __call__(self, logits: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
+        """The mean over the batch, in float32 within an autocast context too."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return F.cross_entropy(logits.float() + offsets, targets)
 
 
-def clip_gradient(network: nn.Module, largest: float, loss: float) -> None:
-    """Shortens the gradient of ``loss`` to ``largest``, ahead of a step of the optimizer.
+class BlendshapeLoss:
+    """Squared error of blendshapes, each divided by its variance over the training faces."""
 
-    ValueError, one line, when one of the two is not a finite number: no step should follow.
+    _MIN_VARIANCE = 0.002  # or blendshapes that rarely change would outweigh the others
+
+    def __init__(self, blendshapes: Tensor) -> None:
+        """``blendshapes``: those of the training faces (N, 52), with NaN where they are unknown."""
+        known = blendshapes[blendshapes.isfinite().all(dim=1)]
+        if len(known) < 2:
+            raise ValueError(
+                "loss.blendshape_weight: expected datasets with blendshapes, found none: run "
+                "training.label_blendshapes, or set it to 0"
+            )
+        self._scale = 1 / (known.var(dim=0) + self._MIN_VARIANCE)
+
+    def __call__(self, predicted: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        """The mean over the faces of a batch that are ``known`` (B, 1); values are (B, 52)."""
+        with torch.autocast(predicted.device.type, enabled=False):
+            scale = self._scale.to(predicted.device)
+            error = ((predicted.float() - target) ** 2 * scale).mean(dim=1, keepdim=True)
+            return (error * known).sum() / known.sum().clamp_min(1)
+
+
+def wing_loss(
+    predicted: Tensor, target: Tensor, width_px: float = 8.0, curvature_px: float = 2.0
+) -> Tensor:
+    """Wing loss (Feng et al., 2018) in pixels of the crop.
+
+    ``predicted`` and ``target``: points (B, 68, 2) in fractions of the crop.
     """
-    norm = nn.utils.clip_grad_norm_(network.parameters(), largest)
-    if not math.isfinite(loss) or not norm.isfinite():
-        raise ValueError(
-            "the loss is not a number any more: lower the learning rate, or look at the data"
-        )
+    distance = (predicted - target).abs() * CROP_SIZE_PX
+    offset = width_px - width_px * math.log1p(width_px / curvature_px)
+    near = width_px * torch.log1p(distance / curvature_px)
+    return torch.where(distance < width_px, near, distance - offset).mean()

@@ -1,245 +1,201 @@
-"""``python -m training.pretrain EXPERIMENT.yaml DATA OUT``: a trunk from unlabelled faces.
+"""``python -m training.pretrain EXPERIMENT.yaml DATA OUT [KEY=VALUE ...]``: a pretrained backbone.
 
-DATA holds the packs of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``,
-``curves.png``, ``last.pt`` and ``trunk.safetensors``, from which ``training.train`` starts with
-``--image-weights OUT/trunk.safetensors``. The same command goes on with a run that was killed, from
-the last epoch that was completed, to the same numbers. When ``feature_std`` in ``metrics.csv`` goes
-to 0, all faces look alike to the trunk: it has collapsed.
+Self-supervised learning of the backbone of an image stream, from faces without labels. DATA holds
+the datasets of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, ``curves.png``,
+``last.pt`` and ``backbone.safetensors``, from which ``training.train`` starts with
+``network.image_weights=OUT/backbone.safetensors``. Run the same command again to resume a run that
+was killed. When ``train_feature_std`` in ``metrics.csv`` goes to 0, the features have collapsed:
+they are the same for all faces.
 
-Several GPUs or machines: ``torchrun --nproc-per-node N -m training.pretrain ...``; ``batch`` is
-that of all processes together.
+Several GPUs or machines: ``torchrun --nproc-per-node N -m training.pretrain ...``; ``batch_size``
+is that of all processes together.
 """
 
 import copy
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 from numpy.typing import NDArray
-from torch import Tensor
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from fer_ros.model.vit import TransformerStream
-from training.data import Faces, load_splits, sha256_of_tensors, some_of, stands_in
-from training.dino import Dino
-from training.figures import draw_pretraining
-from training.knn import accuracy
-from training.losses import clip_gradient
-from training.mae import Mae
-from training.method import Method, make_stream
-from training.multicrop import NUMBERS, make_view
-from training.packs import Pack, gather
-from training.pretrain_settings import PretrainConfig, RateConfig
-from training.processes import World, epoch_numbers, world
-from training.runlog import RunLog, write_settings
-from training.settings import experiment_parser, read_settings
-from training.state import Part, read_state, write_state, write_weights
+from fer_ros.models.backbones.vit import VitBackbone
+from training.augment import RandomDraws
+from training.datasets.shards import FaceDataset, load_padded_crops
+from training.datasets.splits import (
+    Faces,
+    duplicates_of,
+    load_splits,
+    random_subset,
+    sha256_of_tensors,
+    subsample,
+)
+from training.engine.checkpoint import save_weights
+from training.engine.command import in_distributed_context, run_command
+from training.engine.distributed import DistributedContext, epoch_generator
+from training.engine.metrics_logger import write_settings
+from training.engine.trainer import Task, Trainer
+from training.ssl.base import SelfSupervisedMethod, make_backbone
+from training.ssl.config import PretrainConfig
+from training.ssl.dino import Dino
+from training.ssl.knn import knn_accuracy
+from training.ssl.mae import Mae
+from training.ssl.multicrop import make_view
+from training.ssl.optimizer import PretrainingSchedule, make_pretraining_optimizer
+
+BACKBONE = "backbone.safetensors"
 
 
-def load_pictures(folder: Path, names: list[str], held_out: list[str]) -> Tensor:
-    """Canvases (N, 144, 144) uint8 of packs in ``folder``, without what ``held_out`` ones have too.
+def load_training_crops(folder: Path, names: list[str], held_out: list[str]) -> Tensor:
+    """Padded crops (N, 144, 144) uint8 of datasets, without those that are in ``held_out`` too.
 
-    ValueError, one line, when a pack cannot be used. Held-out packs that are not there are none.
+    Raises ValueError when a dataset cannot be used. Held-out ones that do not exist are ignored.
     """
-    judges = [Pack.open(folder / name) for name in held_out if (folder / name).exists()]
-    return torch.from_numpy(gather([_without(Pack.open(folder / name), judges) for name in names]))
+    judges = [FaceDataset.open(folder / name) for name in held_out if (folder / name).exists()]
+    return torch.from_numpy(
+        load_padded_crops([_without(FaceDataset.open(folder / name), judges) for name in names])
+    )
 
 
-def _without(pack: Pack, judges: list[Pack]) -> tuple[Pack, NDArray[np.bool_]]:
-    """The pack, and which of its rows (N,) stand in none of the others."""
-    pack.verify()
-    keep = np.ones(len(pack), np.bool_)
-    for judge in judges:
-        keep &= ~stands_in(pack, judge)
-    return pack, keep
+def _without(
+    dataset: FaceDataset, held_out: list[FaceDataset]
+) -> tuple[FaceDataset, NDArray[np.bool_]]:
+    """The dataset, and which of its samples (N,) are in none of the others."""
+    dataset.verify()
+    keep = np.ones(len(dataset), np.bool_)
+    for held_out_name in held_out:
+        keep &= ~duplicates_of(dataset, held_out_name)
+    return dataset, keep
 
 
-def make_method(config: PretrainConfig) -> tuple[Method, TransformerStream]:
-    """The network to train, and a stream for what is kept of it. ValueError names what is wrong."""
-    stream = make_stream(config.stream, config.drop_path, config.weights)
-    shape = (copy.deepcopy(stream.trunk), stream.side_px, config.views.area)
+def make_method(config: PretrainConfig) -> tuple[SelfSupervisedMethod, VitBackbone]:
+    """The network to train, and the backbone that takes its weights in the end.
+
+    Raises ValueError when the settings do not fit together.
+    """
+    backbone = make_backbone(config.backbone, config.drop_path, config.weights)
+    shape = (copy.deepcopy(backbone.trunk), backbone.side_px, config.views.area)
     if config.method == "dino":
-        return Dino(*shape, config.dino), stream
-    return Mae(*shape, config.mae, started=bool(config.weights)), stream
+        return Dino(*shape, config.dino), backbone
+    return Mae(*shape, config.mae, pretrained=bool(config.weights)), backbone
 
 
-def make_optimizer(method: Method, config: RateConfig) -> torch.optim.AdamW:
-    """Two groups: matrices, and vectors, which do not decay."""
-    values = [value for value in method.parameters() if value.requires_grad]
-    groups = [
-        {"params": [value for value in values if (value.ndim > 1) == decays], "decays": decays}
-        for decays in (True, False)
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2), weight_decay=0.0)
+class PretrainingTask(Task):
+    """A self-supervised method on faces, and a k-NN probe of its features."""
 
+    curves = {  # noqa: RUF012
+        "loss": ("train_loss", "train_dino", "train_ibot", "train_koleo"),
+        "features": ("knn_accuracy", "train_feature_std"),
+    }
 
-class Run:
-    """All that an experiment holds while it runs."""
-
-    def __init__(self, config: PretrainConfig, canvases: Tensor, place: World) -> None:
-        self.config, self.place = config, place
-        self.canvases = canvases.to(place.device)
-        method, self.stream = make_method(config)
-        self.method = method.to(place.device)
+    def __init__(
+        self,
+        config: PretrainConfig,
+        padded_crops: Tensor,
+        labeled: tuple[Faces, Faces] | None,
+        context: DistributedContext,
+    ) -> None:
+        """``labeled``: faces with known labels and faces to classify; None: no probe."""
+        self.config, self.context, self.labeled = config, context, labeled
+        self.padded_crops = padded_crops.to(context.device)
+        method, self.backbone = make_method(config)
+        self.network = method.to(context.device)
         for encoder in method.encoders():
-            encoder.set_grad_checkpointing(config.recompute)
+            encoder.set_grad_checkpointing(config.activation_checkpointing)
             if config.compile:
                 encoder.compile(dynamic=False)
-        self.stepped = place.spread(self.method)
-        self.optimizer = make_optimizer(method, config.optimizer)
-        self.steps = len(canvases) // config.batch
+        self.steps_per_epoch = len(padded_crops) // config.batch_size
+        self.total_steps = config.epochs * self.steps_per_epoch
+        self.max_grad_norm = config.optimizer.max_grad_norm
+        self.optimizer = make_pretraining_optimizer(method, config.optimizer)
+        self.schedule = PretrainingSchedule(self.optimizer, config.optimizer, self.total_steps)
+
+    @property
+    def method(self) -> SelfSupervisedMethod:
+        """The network to train."""
+        return cast(SelfSupervisedMethod, self.network)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Views (n, 1, side, side) of each kind, then random numbers (n, k) on the CPU.
+
+        Random numbers are drawn for the global batch.
+        """
+        config, method = self.config, self.method
+        generator = epoch_generator(config.seed, epoch)
+        own = self.context.batch_slice(config.batch_size)
+        order = torch.randperm(len(self.padded_crops), generator=generator)
+        order = order[: self.steps_per_epoch * config.batch_size]
+        for chosen in order.to(self.context.device).split(config.batch_size):
+            padded_crops = self.padded_crops[chosen[own]]
+            draws = RandomDraws.generated(generator, config.batch_size, own)
+            views = [
+                make_view(padded_crops, draws, spec, config.views) for spec in method.view_specs
+            ]
+            shape = (config.batch_size, method.num_random_draws)
+            yield (*views, torch.rand(shape, generator=generator)[own])
+
+    def compute_loss(
+        self, network: nn.Module, batch: tuple[Tensor, ...], step: int
+    ) -> dict[str, Tensor]:
+        """Losses of the method, and the spread of its features."""
+        *views, numbers = batch
+        return network(views, numbers, step, self.total_steps)
+
+    def after_backward(self, step: int) -> None:
+        """Pass on to the method."""
+        self.method.after_backward(step // self.steps_per_epoch)
+
+    def after_step(self, step: int) -> None:
+        """Pass on to the method."""
+        self.method.after_step(step, self.total_steps)
+
+    def validate(self, network: nn.Module, epoch: int) -> dict[str, float]:
+        """Accuracy of the k-NN probe; NaN in epochs without one."""
+        is_last = epoch + 1 == self.config.epochs
+        if self.labeled is None or not (is_last or (epoch + 1) % self.config.probe_interval == 0):
+            return {"knn_accuracy": float("nan")}
+        method = cast(SelfSupervisedMethod, network)
+        return {"knn_accuracy": knn_accuracy(method, *self.labeled, self.context.device)}
+
+    def score(self, row: dict[str, Any]) -> float:
+        """The lowest loss is the best."""
+        return -row["train_loss"]
+
+    def save(self, network: nn.Module, out: Path) -> None:
+        """The backbone as ``training.train`` loads it."""
+        self.backbone.trunk.load_state_dict(cast(SelfSupervisedMethod, network).trunk.state_dict())
+        save_weights(out / BACKBONE, self.backbone.to_published_state_dict())
 
 
-def batches(run: Run, epoch: int) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """This process's views (n, 1, side, side) and other numbers of each step of a pass.
-
-    Every process draws the numbers of the whole batch and takes its part.
-    """
-    config, method = run.config, run.method
-    generator = epoch_numbers(config.seed, epoch)
-    part = run.place.part(config.batch)
-    widths = [NUMBERS] * len(method.shots) + [method.numbers]
-    order = torch.randperm(len(run.canvases), generator=generator)[: run.steps * config.batch]
-    for chosen in order.split(config.batch):
-        numbers = torch.rand(config.batch, sum(widths), generator=generator)[part]
-        *own, rest = numbers.split(widths, dim=1)
-        canvases = run.canvases[chosen[part].to(run.canvases.device)]
-        yield (
-            [
-                make_view(canvases, each, shot, config.views)
-                for each, shot in zip(own, method.shots, strict=True)
-            ],
-            rest,
-        )
-
-
-def set_rates(run: Run, step: int) -> None:
-    """Learning rate and weight decay of a step."""
-    config, steps = run.config.optimizer, run.config.epochs * run.steps
-    warm = round(config.warmup * steps)
-    lr = cosine_warmup_schedule(step, steps, config.lr, config.last_lr, warm, 0.0)
-    decay = cosine_schedule(step, steps, config.weight_decay, config.last_weight_decay)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-        group["weight_decay"] = decay if group["decays"] else 0.0
-
-
-def learn(run: Run, views: list[Tensor], numbers: Tensor, step: int) -> dict[str, float]:
-    """One step; the figures before it. ValueError when the loss is not a number."""
-    config, steps = run.config, run.config.epochs * run.steps
-    set_rates(run, step)
-    run.optimizer.zero_grad(set_to_none=True)
-    with torch.autocast(run.place.device.type, torch.bfloat16, enabled=config.bf16):
-        found = run.stepped(views, numbers, step, steps)
-    figures = {name: value.item() for name, value in found.items()}
-    found["loss"].backward()
-    run.method.after_backward(step // run.steps)
-    clip_gradient(run.method, config.optimizer.clip, figures["loss"])
-    run.optimizer.step()
-    run.method.after_step(step, steps)
-    return figures
-
-
-def train_epoch(run: Run, epoch: int) -> dict[str, float]:
-    """One pass over the faces; the means of the figures."""
-    run.place.seed(run.config.seed, epoch)
-    run.method.train()
-    totals: dict[str, float] = {}
-    bar = tqdm(
-        batches(run, epoch),
-        desc=f"epoch {epoch + 1}/{run.config.epochs}",
-        total=run.steps,
-        disable=not run.place.writes,
-    )
-    for step, (views, numbers) in enumerate(bar):
-        figures = learn(run, views, numbers, epoch * run.steps + step)
-        totals = {name: totals.get(name, 0.0) + value for name, value in figures.items()}
-        bar.set_postfix(loss=f"{totals['loss'] / (step + 1):.3f}", refresh=False)
-    return {name: run.place.mean(total / run.steps) for name, total in totals.items()}
-
-
-def complete_epoch(run: Run, epoch: int, labelled: tuple[Faces, Faces] | None) -> dict[str, Any]:
-    """The figures of an epoch; ``knn_accuracy`` is NaN where nobody looked."""
-    started = time.monotonic()
-    figures = train_epoch(run, epoch)
-    row = {"epoch": epoch + 1, "lr": run.optimizer.param_groups[0]["lr"], **figures}
-    row["pictures_per_s"] = run.steps * run.config.batch / (time.monotonic() - started)
-    row["knn_accuracy"] = float("nan")
-    last = epoch + 1 == run.config.epochs
-    if labelled and (last or (epoch + 1) % run.config.probe_every == 0):
-        row["knn_accuracy"] = accuracy(run.method, *labelled, run.place.device)
-    return row
-
-
-def keep_trunk(run: Run, path: Path) -> None:
-    """The trunk as ``training.train`` takes it."""
-    run.stream.trunk.load_state_dict(run.method.trunk.state_dict())
-    write_weights(path, run.stream.publish())
-
-
-def run_epochs(run: Run, labelled: tuple[Faces, Faces] | None, out: Path) -> None:
-    """From where the run stands to its end; process 0 looks at labels and keeps everything."""
-    parts: dict[str, Part] = {"method": run.method, "optimizer": run.optimizer}
-    rows = read_state(out / "last.pt", run.config, parts).get("rows", [])
-    log = RunLog(out, rows) if run.place.writes else None
-    for epoch in range(len(rows), run.config.epochs):
-        row = complete_epoch(run, epoch, labelled)
-        if log is None:
-            continue
-        log.add(row)
-        draw_pretraining(log.rows, out / "curves.png")
-        keep_trunk(run, out / "trunk.safetensors")
-        write_state(out / "last.pt", run.config, {"rows": log.rows}, parts)
-        print(
-            f"epoch {row['epoch']}: loss {row['loss']:.4f}, spread of features "
-            f"{row['feature_std']:.3f}, k-NN {row['knn_accuracy']:.4f}, "
-            f"{row['pictures_per_s']:.0f} pictures/s",
-            flush=True,
-        )
-    if log is not None:
-        log.close()
-
-
-def pretrain(config: PretrainConfig, data: Path, out: Path) -> None:
-    """The whole run. ValueError or OSError, one line, when it cannot be."""
-    with world() as place:
-        run_in(place, config, data, out)
-
-
-def run_in(place: World, config: PretrainConfig, data: Path, out: Path) -> None:
-    """The share of one process; nothing of it is left when the processes part."""
+@in_distributed_context
+def pretrain(config: PretrainConfig, data: Path, out: Path, context: DistributedContext) -> None:
+    """Run or resume an experiment. Raises ValueError or OSError."""
     torch.manual_seed(config.seed)
-    canvases = load_pictures(data, config.packs, config.held_out)
-    if config.pictures:
-        order = torch.randperm(len(canvases), generator=torch.Generator().manual_seed(config.seed))
-        canvases = canvases[order[: config.pictures]]
-    if len(canvases) < config.batch:
-        found = f"found {len(canvases)} pictures"
-        raise ValueError(f"{data}: expected at least a batch of {config.batch}, {found}")
-    digest = sha256_of_tensors(canvases)
-    place.part(config.batch)
-    run = Run(config, canvases, place)
-    labelled = None
-    if config.probe_every and place.writes:
-        labelled = some_of(load_splits(config.probe, data), config.pictures, config.seed)
-    if place.writes:
-        write_settings(out, config, {"pictures": digest})
-    run_epochs(run, labelled, out)
+    padded_crops = load_training_crops(data, config.datasets, config.held_out)
+    if config.max_samples:
+        chosen = random_subset(len(padded_crops), config.max_samples, config.seed)
+        padded_crops = padded_crops[chosen]
+    if len(padded_crops) < config.batch_size:
+        raise ValueError(
+            f"{data}: expected at least a batch of {config.batch_size} samples, "
+            f"found {len(padded_crops)}"
+        )
+    context.batch_slice(config.batch_size)
+    labeled = None
+    if config.probe_interval and context.is_main:
+        splits = load_splits(config.probe, data)
+        labeled = subsample(splits, config.max_samples, config.seed)
+    task = PretrainingTask(config, padded_crops, labeled, context)
+    if context.is_main:
+        write_settings(out, config, {"train": sha256_of_tensors(padded_crops)})
+    Trainer(task, config, context, out).run()
 
 
 def main() -> None:
-    """Command line."""
-    arguments = experiment_parser(__doc__.split("\n\n")[0]).parse_args()
-    try:
-        config = read_settings(arguments.experiment, PretrainConfig)
-        pretrain(config, arguments.data, arguments.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"pretrain: {error}")
+    """Run the command line."""
+    run_command(pretrain, PretrainConfig, __doc__)
 
 
 if __name__ == "__main__":

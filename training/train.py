@@ -1,256 +1,266 @@
-"""``python -m training.train EXPERIMENT.yaml DATA OUT``: a classifier from votes.
+"""``python -m training.train EXPERIMENT.yaml DATA OUT [KEY=VALUE ...]``: an emotion classifier.
 
-DATA holds the packs of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, pictures,
-``last.pt`` and, in ``OUT/model/<name of OUT>``, the model folder of the best epoch so far, by
-accuracy on the validation split, which the robot loads. The same command goes on with a run that
-was killed, from the last epoch that was completed, to the same numbers.
+DATA holds the datasets of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, plots,
+``last.pt`` and, in ``OUT/model/<name of OUT>``, the model folder of the epoch with the best score
+so far: accuracy on the validation dataset and, where ``data.balanced_valid`` names another one, the
+mean of that and of accuracy and mean recall there at equal class priors. Run the same command again
+to resume a run that was killed: the result is the same as without the interruption. ``KEY=VALUE``
+replaces a setting of the file, such as ``optimizer.lr=1e-4`` or ``network.image_weights=FILE``.
 
-Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``; ``batch`` is that
-of all processes together.
+Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``; ``batch_size`` is
+that of all processes together.
 """
 
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from timm.utils import ModelEmaV3
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics.functional.classification import multiclass_confusion_matrix
-from tqdm import tqdm
 
-from fer_ros.evaluation.metrics import mean_recall
-from fer_ros.labels import EMOTIONS
-from fer_ros.model.checkpoint import save_model
-from fer_ros.model.network import FaceNetwork
-from training.augment import Draws, centre_maps, degrade, mix, random_maps, view
-from training.data import Faces, load_splits, some_of
-from training.distill import taught
-from training.figures import draw_classes, draw_confusion, draw_curves
-from training.losses import Loss, clip_gradient, make_targets
-from training.networks import build, make_optimizer, make_schedule, settled
-from training.processes import World, epoch_numbers, world
-from training.runlog import RunLog, write_settings
-from training.settings import TrainConfig, experiment_parser, read_config
-from training.state import RunState
+from fer_ros.blendshapes import MIRRORED_BLENDSHAPES
+from fer_ros.emotions import EMOTIONS
+from fer_ros.evaluation.metrics.classification import balanced_accuracy, confusion_matrix
+from fer_ros.inference.priors import BALANCED, NATURAL, Prior
+from fer_ros.models.checkpoint import save_model
+from fer_ros.models.wrapper import FaceNetwork
+from fer_ros.types import NUM_BLENDSHAPES
+from training.augment import (
+    RandomDraws,
+    identity_affines,
+    mix,
+    photometric_augment,
+    random_affines,
+    sample_crops,
+)
+from training.calibration import fit_temperature
+from training.config import TrainConfig
+from training.datasets.splits import Faces, load_faces, load_splits, subsample
+from training.engine.command import in_distributed_context, run_command
+from training.engine.distributed import DistributedContext, epoch_generator
+from training.engine.metrics_logger import write_settings
+from training.engine.optimizer import make_cosine_schedule, make_optimizer, parameter_groups
+from training.engine.trainer import Task, Trainer
+from training.losses import BlendshapeLoss, Loss, make_targets
+from training.models.distillation import add_teacher_targets
+from training.models.factory import backbone_blocks, build, resolve_architecture
+from training.reports.plots import draw_classes, draw_confusion
+
+_VALIDATION_BATCH = 32
+_MIN_SHARE = 1e-3  # of a class that no training face shows
+_TARGETS = [len(EMOTIONS), len(EMOTIONS), NUM_BLENDSHAPES, 1]
+"""Columns of targets, offsets of the logits, blendshapes, and whether those are known."""
 
 
-class Run:
-    """All that an experiment holds while it runs."""
+class EmotionTask(Task):
+    """Cross-entropy of a face network against targets made of labels."""
+
+    keeps_best = True
+    curves = {  # noqa: RUF012
+        "cross-entropy": ("train_loss", "valid_loss"),
+        "validation split": ("valid_accuracy", "valid_balanced_accuracy"),
+    }
 
     def __init__(
-        self, config: TrainConfig, faces: Faces, network: FaceNetwork, place: World
+        self,
+        config: TrainConfig,
+        network: FaceNetwork,
+        faces: Faces,
+        valid: Faces,
+        balanced_valid: Faces | None,
+        context: DistributedContext,
     ) -> None:
-        self.config, self.place = config, place
-        self.faces = faces.to(place.device)
-        self.network = network.to(place.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.context, self.valid = config, context, valid
+        self.balanced_valid = balanced_valid
+        self.faces = faces.to(context.device)
+        network.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.compile:
-            self.network.compile()
-        self.stepped = place.spread(self.network)
-        self.ema = ModelEmaV3(self.network, decay=config.ema_decay, use_warmup=True)
-        self.optimizer = make_optimizer(self.network, config.optimizer)
-        self.steps = len(faces) // config.batch
-        self.schedule = make_schedule(self.optimizer, config.optimizer, config.epochs * self.steps)
-        prior = faces.targets.mean(dim=0)
-        self.loss = Loss(prior, config.loss)
+            network.compile()
+        self.network = network
+        self.steps_per_epoch = (config.epoch_samples or len(faces)) // config.batch_size
+        self.max_grad_norm = config.optimizer.max_grad_norm
+        self.uses_sam = config.optimizer.sam_rho > 0
+        groups = parameter_groups(network, config.optimizer, backbone_blocks(network))
+        self.optimizer = make_optimizer(groups, config.optimizer)
+        self.schedule = make_cosine_schedule(
+            self.optimizer, config.optimizer, config.epochs * self.steps_per_epoch
+        )
+        self.loss = Loss(config.loss)
+        self.blendshape_loss = (
+            BlendshapeLoss(faces.blendshapes.to(context.device))
+            if config.loss.blendshape_weight
+            else None
+        )
+        self.priors: dict[str, Prior] = {}
+        self._confusion: NDArray[np.int64] = np.zeros((len(EMOTIONS), len(EMOTIONS)), np.int64)
+
+    def batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Crops (n, 1, 112, 112) and their targets (n, ...) in the columns of ``_TARGETS``.
+
+        Random numbers are of the global batch.
+        """
+        config, faces, device = self.config, self.faces, self.context.device
+        generator = epoch_generator(config.seed, epoch)
+        own = self.context.batch_slice(config.batch_size)
+        order = epoch_order(faces, config, generator)
+        order = order[: self.steps_per_epoch * config.batch_size]
+        places = order.to(device)
+        for chosen, on_device in zip(
+            order.split(config.batch_size), places.split(config.batch_size), strict=True
+        ):
+            votes, labels = faces.targets[chosen], faces.labels[chosen]
+            targets = make_targets(votes, labels, config.loss, generator)
+            targets = targets * faces.weights[chosen, None]  # the cross-entropy is linear in them
+            draws = RandomDraws.generated(generator, config.batch_size, own)
+            maps, mirrored = random_affines(draws, config.augment)
+            crops = photometric_augment(
+                sample_crops(faces.padded_crops[on_device[own]], maps), draws, config.augment
+            )
+            offsets = self.loss.offsets(faces.priors[chosen[own]])
+            shapes = mirror_blendshapes(faces.blendshapes[chosen[own]], mirrored)
+            known = shapes.isfinite().all(dim=1, keepdim=True)
+            all_targets = torch.cat([targets[own], offsets, shapes.nan_to_num(), known], dim=1)
+            yield mix(crops, all_targets.to(device, non_blocking=True), config.augment)
+
+    def compute_loss(
+        self, network: nn.Module, batch: tuple[Tensor, ...], step: int
+    ) -> dict[str, Tensor]:
+        """Cross-entropy and, if it has a weight, the error of the blendshapes."""
+        crops, all_targets = batch
+        targets, offsets, shapes, known = all_targets.split(_TARGETS, dim=1)
+        output = network(crops)
+        loss = self.loss(output.logits, targets, offsets)
+        if self.blendshape_loss is None:
+            return {"loss": loss}
+        if output.blendshapes is None:
+            raise ValueError("loss.blendshape_weight: expected a network with blendshapes: true")
+        error = self.blendshape_loss(output.blendshapes, shapes, known)
+        weighted = self.config.loss.blendshape_weight * error
+        return {"loss": loss + weighted, "blendshape_loss": error}
+
+    def validate(self, network: nn.Module, epoch: int) -> dict[str, float]:
+        """Metrics on the validation datasets; sets the temperature of the network.
+
+        On ``valid`` the logits get the class shares of the first training dataset, if the loss took
+        them off; on ``balanced_valid`` they never do.
+        """
+        network = cast(FaceNetwork, network)
+        shares = self.faces.priors[0]
+        logits = predict_logits(network, self.valid, self.context.device, self.config.bf16)
+        logits = logits + self.loss.offsets(shares)
+        temperature = fit_temperature(logits, self.valid.targets)
+        predicted = logits.argmax(dim=1)
+        self._confusion = confusion_matrix(self.valid.labels.numpy(), predicted.numpy())
+        metrics = {
+            "valid_loss": F.cross_entropy(logits, self.valid.targets).item(),
+            "valid_accuracy": (predicted == self.valid.labels).float().mean().item(),
+            "valid_balanced_accuracy": balanced_accuracy(self._confusion).item(),
+            "temperature": temperature,
+        }
+        if self.balanced_valid is not None:
+            metrics |= self._validate_balanced(network)
+            balanced = metrics["balanced_temperature"]
+            if self.config.loss.logit_adjustment:
+                natural = Prior(temperature, tuple(shares.clamp_min(_MIN_SHARE).tolist()))
+                self.priors = {BALANCED: Prior(balanced), NATURAL: natural}
+                temperature = balanced
+        network.temperature.fill_(temperature)
+        return metrics
+
+    def _validate_balanced(self, network: FaceNetwork) -> dict[str, float]:
+        faces = cast(Faces, self.balanced_valid)
+        logits = predict_logits(network, faces, self.context.device, self.config.bf16)
+        if not self.config.loss.logit_adjustment:
+            logits = logits - self.faces.priors[0].clamp_min(_MIN_SHARE).log()
+        predicted = logits.argmax(dim=1)
+        confusion = confusion_matrix(faces.labels.numpy(), predicted.numpy())
+        return {
+            "balanced_accuracy": (predicted == faces.labels).float().mean().item(),
+            "balanced_mean_recall": balanced_accuracy(confusion).item(),
+            "balanced_temperature": fit_temperature(logits, faces.labels),
+        }
+
+    def score(self, row: dict[str, Any]) -> float:
+        """Accuracy on the validation split, or its mean with those of the balanced one."""
+        if "balanced_accuracy" not in row:
+            return row["valid_accuracy"]
+        balanced = (row["balanced_accuracy"] + row["balanced_mean_recall"]) / 2
+        return (row["valid_accuracy"] + balanced) / 2
+
+    def save(self, network: nn.Module, out: Path) -> None:
+        """The model folder and a plot of its confusion matrix."""
+        network = cast(FaceNetwork, network)
+        config = self.config.network
+        folder = out / "model" / out.name
+        save_model(network, folder, config.architecture, self.priors, **config.config)
+        draw_confusion(self._confusion, out / "confusion.png")
 
 
-def epoch_order(faces: Faces, balanced: bool, generator: torch.Generator) -> Tensor:
-    """Indices (N,) of one pass; ``balanced`` draws every emotion equally often, with repeats."""
-    if not balanced:
-        return torch.randperm(len(faces), generator=generator)
-    counts = torch.bincount(faces.labels, minlength=len(EMOTIONS))
-    weights = 1.0 / counts[faces.labels]
-    return torch.multinomial(weights, len(faces), replacement=True, generator=generator)
+def epoch_order(faces: Faces, config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Indices (N,) of an epoch.
 
-
-def batches(run: Run, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's crops (n, 1, 112, 112) and targets (n, 8) of each step of a pass.
-
-    Every process draws the numbers of the whole batch and takes its part.
+    ``epoch_samples`` are drawn by the sampling weights of their datasets, without repetition;
+    ``class_balanced_sampling`` draws classes equally often, with repetition.
     """
-    config, faces = run.config, run.faces
-    generator = epoch_numbers(config.seed, epoch)
-    part = run.place.part(config.batch)
-    order = epoch_order(faces, config.balanced, generator)[: run.steps * config.batch]
-    for chosen in order.split(config.batch):
-        numbers = torch.rand(config.batch, Draws.COUNT, generator=generator)
-        targets = make_targets(faces.targets[chosen], config.loss, generator)
-        targets = targets * faces.weights[chosen, None]  # the cross-entropy is linear in them
-        draws = Draws(numbers[part])
-        maps, _ = random_maps(draws, config.augment)
-        crops = degrade(view(faces.canvases[chosen[part]], maps), draws, config.augment)
-        yield mix(crops, targets[part].to(crops.device), config.augment)
+    if config.class_balanced_sampling:
+        counts = torch.bincount(faces.labels, minlength=len(EMOTIONS))
+        weights = 1.0 / counts[faces.labels]
+        return torch.multinomial(weights, len(faces), replacement=True, generator=generator)
+    if config.epoch_samples:
+        weights, count = faces.sampling_weights, config.epoch_samples
+        return torch.multinomial(weights, count, replacement=False, generator=generator)
+    return torch.randperm(len(faces), generator=generator)
 
 
-def learn(run: Run, crops: Tensor, targets: Tensor) -> float:
-    """One step of the optimizer; the loss before it. ValueError when there is no number."""
-    config, parts = run.config, run.config.accumulate
-
-    def gradients() -> float:
-        run.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for some, wanted in zip(crops.chunk(parts), targets.chunk(parts), strict=True):
-            with torch.autocast(crops.device.type, torch.bfloat16, enabled=config.bf16):
-                logits = run.stepped(some).logits
-            loss = run.loss(logits, wanted) * (len(some) / len(crops))
-            loss.backward()
-            total += loss.item()
-        clip_gradient(run.network, config.optimizer.clip, total)
-        return total
-
-    loss = gradients()
-    run.optimizer.step(gradients if config.optimizer.sam_rho else None)
-    return loss
-
-
-def train_epoch(run: Run, epoch: int) -> float:
-    """One pass over the training split; the mean loss."""
-    run.place.seed(run.config.seed, epoch)
-    run.network.train()
-    total = 0.0
-    bar = tqdm(
-        batches(run, epoch),
-        desc=f"epoch {epoch + 1}/{run.config.epochs}",
-        total=run.steps,
-        disable=not run.place.writes,
-    )
-    for step, (crops, targets) in enumerate(bar):
-        done = epoch * run.steps + step
-        run.schedule.step_update(done)
-        total += learn(run, crops, targets)
-        run.ema.update(run.network, step=done)  # or its memory would not be short in the beginning
-        bar.set_postfix(loss=f"{total / (step + 1):.3f}", refresh=False)
-    return run.place.mean(total / run.steps)
+def mirror_blendshapes(blendshapes: Tensor, mirrored: Tensor) -> Tensor:
+    """Blendshapes (B, 52), with the sides swapped where faces are ``mirrored`` (B,)."""
+    swapped = blendshapes[:, list(MIRRORED_BLENDSHAPES)]
+    return torch.where(mirrored[:, None], swapped, blendshapes)
 
 
 @torch.no_grad()
 def predict_logits(network: nn.Module, faces: Faces, device: torch.device, bf16: bool) -> Tensor:
-    """Logits (N, 8) of the aligned crops, without augmentation."""
-    parts = faces.canvases.split(32)
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        found = [network(view(part.to(device), centre_maps(len(part)))).logits for part in parts]
-    return torch.cat([each.float() for each in found]).cpu()
+    """Logits (N, 8) of the aligned crops, without augmentation, on the CPU."""
+    logits = []
+    for part in faces.padded_crops.split(_VALIDATION_BATCH):
+        crops = sample_crops(part.to(device), identity_affines(len(part)))
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits.append(network(crops).logits.float())
+    return torch.cat(logits).cpu()
 
 
-def fit_temperature(logits: Tensor, targets: Tensor) -> float:
-    """The temperature that makes ``targets`` most likely (Guo et al., 2017).
-
-    Shares of the votes (N, 8), or labels (N,).
-    """
-    log_temperature = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(logits / log_temperature.exp(), targets)
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return log_temperature.exp().item()
-
-
-def validate(run: Run, valid: Faces) -> tuple[dict[str, float], Tensor]:
-    """Figures of the averaged weights on the validation split, and its confusion (8, 8)."""
-    network = run.ema.module.eval()
-    logits = predict_logits(network, valid, run.place.device, run.config.bf16)
-    network.temperature.fill_(fit_temperature(logits, valid.targets))
-    confusion = multiclass_confusion_matrix(logits, valid.labels, len(EMOTIONS))
-    accuracy = (logits.argmax(dim=1) == valid.labels).float().mean().item()
-    figures = {
-        "valid_loss": F.cross_entropy(logits, valid.targets).item(),
-        "valid_accuracy": run.place.agreed(accuracy),  # or some would end sooner than others
-        "valid_mean_recall": mean_recall(confusion.numpy()).item(),
-        "temperature": network.temperature.item(),
-    }
-    return figures, confusion
-
-
-def keep_model(run: Run, out: Path) -> None:
-    """The averaged weights as a model folder."""
-    folder = out / "model" / out.name
-    save_model(run.ema.module, folder, run.config.network.architecture, **run.config.network.config)
-
-
-def complete_epoch(run: Run, state: RunState, valid: Faces) -> tuple[bool, dict[str, Any], Tensor]:
-    """Trains and validates one epoch; is it the best, its figures, its confusion."""
-    started = time.monotonic()
-    loss = train_epoch(run, state.epoch)
-    spent_s = time.monotonic() - started
-    figures, confusion = validate(run, valid)
-    row = {
-        "epoch": state.epoch + 1,
-        "lr": run.optimizer.param_groups[-1]["lr"],
-        "train_loss": loss,
-        **figures,
-        "pictures_per_s": run.steps * run.config.batch / spent_s,
-    }
-    return state.add(row), row, confusion
-
-
-def run_epochs(run: Run, valid: Faces, out: Path) -> None:
-    """From where the run stands to its end; process 0 keeps everything in ``out``."""
-    state = RunState.load(out / "last.pt", run)
-    log = RunLog(out, state.rows) if run.place.writes else None
-    while not state.is_over(run.config):
-        is_best, row, confusion = complete_epoch(run, state, valid)
-        if log is None:
-            continue
-        log.add(row)
-        draw_curves(log.rows, out / "curves.png")
-        if is_best:
-            keep_model(run, out)
-            draw_confusion(confusion.numpy(), out / "confusion.png")
-        state.save(out / "last.pt", run)
-        print(
-            f"epoch {row['epoch']}: valid accuracy {row['valid_accuracy']:.4f}, mean recall "
-            f"{row['valid_mean_recall']:.4f}, {row['pictures_per_s']:.0f} pictures/s",
-            flush=True,
-        )
-    if log is not None:
-        log.close()
-
-
-def train(config: TrainConfig, data: Path, out: Path) -> None:
-    """The whole run. ValueError or OSError, one line, when it cannot be."""
-    with world() as place:
-        train_in(place, config, data, out)
-
-
-def train_in(place: World, config: TrainConfig, data: Path, out: Path) -> None:
-    """The share of one process; nothing of it is left when the processes part."""
+@in_distributed_context
+def train(config: TrainConfig, data: Path, out: Path, context: DistributedContext) -> None:
+    """Run or resume an experiment. Raises ValueError or OSError."""
     torch.manual_seed(config.seed)
-    config = replace(config, network=settled(config.network))
+    config = replace(config, network=resolve_architecture(config.network))
     network = build(config.network)
-    faces, valid = some_of(load_splits(config.data, data), config.pictures, config.seed)
-    if len(faces) < config.batch or len(valid) == 0:
-        found = f"{len(faces)} pictures to train on and {len(valid)} to validate with"
-        raise ValueError(f"{data}: expected at least a batch of {config.batch}, found {found}")
-    faces = taught(faces, config.data, place)
-    run = Run(config, faces, network, place)
-    if place.writes:
+    splits = load_splits(config.data, data)
+    faces, valid = subsample(splits, config.max_samples, config.seed)
+    if len(faces) < config.batch_size or len(valid) == 0:
+        raise ValueError(
+            f"{data}: expected at least a batch of {config.batch_size} samples to train on and one "
+            f"to validate with, found {len(faces)} and {len(valid)}"
+        )
+    if config.epoch_samples > len(faces):
+        raise ValueError(f"epoch_samples: expected at most {len(faces)}, the faces there are")
+    faces = add_teacher_targets(faces, config.data, context, out / "teachers.safetensors")
+    name = config.data.balanced_valid
+    balanced_valid = load_faces(data / name) if name else None
+    task = EmotionTask(config, network, faces, valid, balanced_valid, context)
+    if context.is_main:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
-        counts = {"train": faces.counts(), "valid": valid.counts()}
-        draw_classes(counts, out / "classes.png")
-    run_epochs(run, valid, out)
+        draw_classes({"train": faces.counts(), "valid": valid.counts()}, out / "classes.png")
+    Trainer(task, config, context, out).run()
 
 
 def main() -> None:
-    """Command line."""
-    parser = experiment_parser(__doc__.split("\n\n")[0])
-    parser.add_argument("--image-weights", metavar="FILE", help="in place of the configured ones")
-    arguments = parser.parse_args()
-    try:
-        config = read_config(arguments.experiment, arguments.image_weights)
-        train(config, arguments.data, arguments.out)
-    except (ValueError, OSError) as error:
-        sys.exit(f"train: {error}")
+    """Run the command line."""
+    run_command(train, TrainConfig, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``fer analyze``: pictures and videos to JSON lines and drawings."""
+"""``fer analyze``: images and videos to JSON lines and annotated images."""
 
 import argparse
 import json
@@ -9,107 +9,137 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from tqdm import tqdm
-
 from fer_ros.cli import params
-from fer_ros.cli.gallery import Gallery
+from fer_ros.cli.annotated_image_writer import AnnotatedImageWriter
 from fer_ros.config import ClassifierConfig
-from fer_ros.draw import draw, draw_attention
-from fer_ros.media import MediaError, MediaImage, count_images, media_files, read_file
+from fer_ros.io.errors import WarningCounter
+from fer_ros.io.media import (
+    MediaError,
+    MediaImage,
+    count_images,
+    is_stream,
+    list_media,
+    read_file,
+    read_stream,
+    skipped_errors,
+)
+from fer_ros.io.progress import ProgressBar, progress_bar, write_line
+from fer_ros.io.serialization import frame_record
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.records import to_record
 from fer_ros.types import FaceEmotion, Frame
+from fer_ros.visualization import draw, draw_attention
 
 if TYPE_CHECKING:
-    from fer_ros.cli.attention import AttentiveClassifier
+    from fer_ros.cli.attention_recorder import AttentionRecorder
 
-_BAR_AFTER_S = 2.0  # short work needs no progress bar
-
-Complain = Callable[[ValueError], None]
+ErrorCallback = Callable[[ValueError], None]
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds the command to those of ``fer``."""
+    """Add the command to those of ``fer``."""
     parser = commands.add_parser(
         "analyze",
-        help="pictures and videos to JSON lines",
-        description="Writes one JSON line for each picture or video frame.",
-    )
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="picture, video, or folder")
-    parser.add_argument("--json", metavar="OUT.jsonl", help="write there, not to stdout")
-    parser.add_argument(
-        "--draw", metavar="DIR", help="store annotated PNG files, of a video one each second"
+        help="analyze images and videos",
+        description="Write one JSON line for each image or video frame.",
     )
     parser.add_argument(
-        "--attention", action="store_true", help="beside them, where in each face the network looks"
+        "paths", nargs="+", metavar="PATH", help="image, video, folder, stream URL or /dev/videoN"
+    )
+    parser.add_argument("--json", metavar="OUT.jsonl", help="output file; default: stdout")
+    parser.add_argument(
+        "--save-annotated",
+        metavar="DIR",
+        help="folder for annotated PNG files, one per image and per video second",
+    )
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="also save attention maps; requires --save-annotated",
     )
     params.add_arguments(parser)
-    parser.set_defaults(run=_analyze, parser=parser)
+    parser.set_defaults(run=_run, parser=parser)
 
 
-def _analyze(arguments: argparse.Namespace) -> int:
-    if arguments.attention and not arguments.draw:
-        arguments.parser.error("--attention needs --draw DIR, where its pictures go")
-    complaints = []
+def _run(args: argparse.Namespace) -> int:
+    if args.attention and not args.save_annotated:
+        args.parser.error("--attention needs --save-annotated DIR, where its images go")
+    errors = []
 
-    def complain(error: ValueError) -> None:
-        tqdm.write(f"fer: {error}", file=sys.stderr)
-        complaints.append(error)
+    def report(error: ValueError) -> None:
+        write_line(f"fer: {error}")
+        errors.append(error)
 
-    files = [file for path in arguments.paths for file in _files(path, complain)]
-    if not files:
+    sources = [source for path in args.paths for source in _find_sources(path, report)]
+    if not sources:
         return 1
-    config = params.pipeline_config(arguments)
-    # a picture is all that there is of its faces: the first detection counts
+    config = params.pipeline_config(args)
+    # An image file has no next frame to confirm a detection.
     config = replace(config, tracker=replace(config.tracker, min_hits=1))
-    attentive = _attentive(config.classifier) if arguments.attention else None
-    pipeline = EmotionPipeline(config, classifier=attentive)
-    gallery = Gallery(Path(arguments.draw)) if arguments.draw else None
-    with _output(arguments.json) as out, _progress_bar(files, out) as bar:
-        for file in files:
-            pipeline.reset()  # each file is another place
-            for image in _images(file, complain):
+    recorder = _attention_recorder(config.classifier) if args.attention else None
+    pipeline = EmotionPipeline(config, classifier=recorder)
+    writer = AnnotatedImageWriter(Path(args.save_annotated)) if args.save_annotated else None
+    guesses = WarningCounter()
+    with _output(args.json) as out, _progress_bar(sources, out) as bar:
+        for source in sources:
+            pipeline.reset()  # no face of one file is that of another
+            for image in _read_images(source, report, guesses):
                 faces = pipeline(Frame(image.image_rgb, image.stamp_s)).faces
-                record = to_record(image.name, image.stamp_s, faces)
+                record = frame_record(image.name, image.stamp_s, faces)
                 out.write(json.dumps(record) + "\n")
-                if gallery and gallery.wants(image):
-                    _draw(gallery, image, faces, attentive)
+                if writer and writer.select(image):
+                    _write_annotated(writer, image, faces, recorder)
                 bar.update()
-    return 1 if complaints else 0
+    for line in guesses.lines:
+        report(MediaError(line))
+    return 1 if errors else 0
 
 
-def _attentive(config: ClassifierConfig) -> "AttentiveClassifier":
-    # brings torch: not before the files are found
-    from fer_ros.cli.attention import AttentiveClassifier
+def _attention_recorder(config: ClassifierConfig) -> "AttentionRecorder":
+    # Imports torch, so not before the files are found.
+    from fer_ros.cli.attention_recorder import AttentionRecorder
 
-    return AttentiveClassifier(config)
+    return AttentionRecorder(config)
 
 
-def _draw(
-    gallery: Gallery,
+def _write_annotated(
+    writer: AnnotatedImageWriter,
     image: MediaImage,
     faces: list[FaceEmotion],
-    attentive: "AttentiveClassifier | None",
+    recorder: "AttentionRecorder | None",
 ) -> None:
-    gallery.add(image, "faces", draw(image.image_rgb, faces))
-    if attentive:
-        crops_rgb, maps = attentive.seen(len(faces))
-        gallery.add(image, "attention", draw_attention(faces, crops_rgb, maps))
+    writer.write(image, "faces", draw(image.image_rgb, faces))
+    if recorder:
+        classified = [face for face in faces if face.is_classified]
+        crops_rgb, maps = recorder.last_maps(len(classified))
+        writer.write(image, "attention", draw_attention(classified, crops_rgb, maps))
 
 
-def _files(path: str, complain: Complain) -> list[Path]:
+def _find_sources(path: str, report: ErrorCallback) -> list[Path | str]:
+    """Files of a path, or the stream itself. What is left out is reported."""
+    if is_stream(path):
+        return [path]
     try:
-        return media_files(path)
+        listing = list_media(path)
     except MediaError as error:
-        complain(error)
+        report(error)
         return []
+    for line in skipped_errors(path, listing):
+        report(MediaError(line))
+    if not listing.files and not listing.undecodable:
+        report(MediaError(f"{path}: the folder holds no image and no video"))
+    return [*listing.files]
 
 
-def _images(file: Path, complain: Complain) -> Iterator[MediaImage]:
+def _read_images(
+    source: Path | str, report: ErrorCallback, guesses: WarningCounter
+) -> Iterator[MediaImage]:
     try:
-        yield from read_file(file)
+        if isinstance(source, str):
+            yield from read_stream(source)
+        else:
+            yield from read_file(source, guesses.about(source))
     except MediaError as error:
-        complain(error)
+        report(error)
 
 
 @contextmanager
@@ -122,8 +152,10 @@ def _output(path: str | None) -> Iterator[TextIO]:
             yield file
 
 
-def _progress_bar(files: list[Path], out: TextIO) -> tqdm:
-    """On stderr, only for people, and not between the lines of the results."""
-    hidden = not sys.stderr.isatty() or out.isatty()
-    total = None if hidden else sum(map(count_images, files))
-    return tqdm(total=total, unit="image", delay=_BAR_AFTER_S, disable=hidden)
+def _progress_bar(sources: list[Path | str], out: TextIO) -> ProgressBar:
+    """Hidden when the results go to the same terminal."""
+    hidden = out.isatty()
+    is_endless = any(isinstance(source, str) for source in sources)
+    files = [source for source in sources if isinstance(source, Path)]
+    total = None if hidden or is_endless else sum(map(count_images, files))
+    return progress_bar(total=total, unit="image", hidden=hidden)

@@ -1,6 +1,6 @@
-"""``fer evaluate-bag``, ``fer compare`` and ``fer bag-from-video``: recordings and verdicts.
+"""``fer evaluate-bag``, ``fer compare`` and ``fer bag-from-video``.
 
-What reads bags and draws is imported when one of them runs: the other commands do without.
+Modules that read bags or draw are imported when a command runs: other commands work without them.
 """
 
 import argparse
@@ -8,214 +8,242 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from tqdm import tqdm
-
 from fer_ros.cli import params
 from fer_ros.evaluation import EvaluationError
+from fer_ros.io.progress import progress_bar
 
 if TYPE_CHECKING:
-    from fer_ros.evaluation.labels import Label
-    from fer_ros.evaluation.many import Results
-    from fer_ros.evaluation.replay import Task
+    from fer_ros.evaluation.batch import BatchResult
+    from fer_ros.evaluation.ground_truth import Label
+    from fer_ros.evaluation.replay import EvaluationTask
 
 _NEEDS = "requirements/evaluate.txt"
-_BAR_AFTER_S = 2.0  # short work needs no progress bar
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_parsers(commands: Commands) -> None:
-    """Adds the commands to those of ``fer``."""
-    _add_evaluate(commands)
+    """Add the commands to those of ``fer``."""
+    _add_evaluate_bag(commands)
     _add_compare(commands)
-    _add_make(commands)
+    _add_bag_from_video(commands)
 
 
-def _add_evaluate(commands: Commands) -> None:
+def _add_evaluate_bag(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate-bag",
-        help="recordings of ROS 2 to a verdict",
-        description="Replays recordings through the pipeline, every image of them, and scores what "
-        "it says against labels. Two runs give the same figures.",
+        help="evaluate ROS 2 bags against labels",
+        description="Replay every image of ROS 2 bags through the pipeline and score the "
+        "predictions against labels. Two runs give identical metrics.",
     )
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="folder, .mcap or .db3")
-    parser.add_argument("--image-topic", metavar="T", help="default: the only one with images")
+    parser.add_argument("--image-topic", metavar="T", help="default: the only image topic")
     parser.add_argument(
         "--labels", metavar="FILE", type=Path, help="CSV or YAML; default: labels.csv in the bag"
     )
-    parser.add_argument("--label-topic", metavar="T", help="a topic of the bag that holds labels")
+    parser.add_argument("--label-topic", metavar="T", help="topic of the bag that holds labels")
     parser.add_argument(
-        "--predictions", metavar="T", help="score what this topic of the bag says, ask no model"
+        "--predictions-topic",
+        metavar="T",
+        help="score the predictions recorded in this topic instead of running a model",
     )
     parser.add_argument(
-        "--of", metavar="BAG", type=Path, help="what --predictions are about: time starts there"
+        "--source-bag",
+        metavar="BAG",
+        type=Path,
+        help="the bag with the images of --predictions-topic; label times start there",
     )
     params.add_arguments(parser)
     parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=Path("verdict"), help="default: %(default)s"
+        "--out", metavar="DIR", type=Path, default=Path("results"), help="default: %(default)s"
     )
     parser.add_argument(
-        "--rate",
-        choices=("all", "realtime"),
-        default="all",
-        help="realtime drops the images that a robot as fast as this machine would drop",
+        "--mode",
+        choices=("offline", "realtime"),
+        default="offline",
+        help="realtime drops the images that a node as fast as this machine would drop",
     )
     parser.add_argument(
-        "--thumbnails", action="store_true", help="show the faces of the worst moments in the page"
+        "--with-images", action="store_true", help="show faces of the worst errors in the report"
     )
     parser.add_argument(
-        "--record", action="store_true", help="write what the node would publish, as a bag"
+        "--record", action="store_true", help="write the messages of the node to a bag as well"
     )
     parser.add_argument(
-        "--jobs",
-        metavar="N",
-        type=int,
-        default=1,
-        help="bags at the same time, one per core at most",
+        "--jobs", metavar="N", type=int, default=1, help="bags in parallel, one core each"
     )
-    parser.add_argument("--cluster", metavar="ADDRESS", help="of a Dask scheduler: tcp://host:8786")
     parser.add_argument(
-        "--fresh", action="store_true", help="evaluate again what is already in DIR"
+        "--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786"
     )
-    parser.set_defaults(run=_evaluate, needs=_NEEDS)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="ignore the results of earlier runs in DIR"
+    )
+    parser.set_defaults(run=_evaluate_bag, needs=_NEEDS)
 
 
 def _add_compare(commands: Commands) -> None:
     parser = commands.add_parser(
         "compare",
-        help="two verdicts side by side",
-        description="Says which differences between two runs over the same recordings are real.",
+        help="compare two evaluations",
+        description="Report which differences of two runs over the same bags are significant.",
     )
     parser.add_argument("first", type=Path, metavar="RUN_A", help="--out of fer evaluate-bag")
     parser.add_argument("second", type=Path, metavar="RUN_B")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="store the comparison there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with both runs side by side"
+    )
     parser.set_defaults(run=_compare, needs=_NEEDS)
 
 
-def _add_make(commands: Commands) -> None:
+def _add_bag_from_video(commands: Commands) -> None:
     parser = commands.add_parser(
         "bag-from-video",
-        help="a recording from a video or pictures",
-        description="Makes a bag of a video, a picture, a folder of them, or 'sample', the made-up "
-        "camera. Subfolders that are named like emotions give labels.",
+        help="create a bag from a video or images",
+        description="Create a bag from a video, an image, a folder of them, or 'sample', the "
+        "synthetic video. Subfolders that are named like emotions give labels.",
     )
     parser.add_argument("source", metavar="VIDEO|FOLDER|sample")
     parser.add_argument("out", type=Path, metavar="OUT", help="the new bag")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument("--raw", action="store_true", help="raw images instead of JPEG")
     parser.add_argument(
-        "--seconds", type=float, default=2.0, help="how long a picture is shown; %(default)s"
+        "--image-duration",
+        metavar="S",
+        type=float,
+        default=2.0,
+        help="seconds per image file; default: %(default)s",
     )
-    parser.set_defaults(run=_make, needs=_NEEDS)
+    parser.set_defaults(run=_bag_from_video, needs=_NEEDS)
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from fer_ros.evaluation.bags import expected_images
-    from fer_ros.evaluation.many import evaluate_all
-    from fer_ros.evaluation.report import write_all
-    from fer_ros.evaluation.verdict import verdict
+def _evaluate_bag(args: argparse.Namespace) -> int:
+    from fer_ros.evaluation.bags.reader import expected_images
+    from fer_ros.evaluation.batch import evaluate_all
+    from fer_ros.evaluation.report.files import write_report
+    from fer_ros.evaluation.report.results import summarize
 
-    if arguments.of and not arguments.predictions:
-        raise EvaluationError("--of says what --predictions are about; name their topic as well")
-    if arguments.record and arguments.predictions:
-        raise EvaluationError("--record has what a model says, and --predictions asks none")
-    tasks = _tasks(arguments)
-    topic = arguments.predictions or arguments.image_topic
-    total = sum(expected_images(path, topic) for path in arguments.bags)
-    hidden = not sys.stderr.isatty()
-    with tqdm(total=total, unit="image", delay=_BAR_AFTER_S, disable=hidden) as bar:
-        folder = arguments.out / "bags"
-        spread = arguments.jobs, arguments.cluster, arguments.fresh
-        results = evaluate_all(tasks, folder, *spread, progress=bar.update)
-    _complain(results)
-    if results.kept:
-        print(f"taken over from an earlier run: {', '.join(results.kept)}")
-    found = verdict(results.outcomes, results.failed)
-    scores = found["scores"]
+    if args.source_bag and not args.predictions_topic:
+        raise EvaluationError("--source-bag needs --predictions-topic")
+    if args.record and args.predictions_topic:
+        raise EvaluationError("--record runs a model, --predictions-topic does not: drop one")
+    tasks = _tasks(args)
+    topic = args.predictions_topic or args.image_topic
+    total = sum(expected_images(path, topic) for path in args.bags)
+    with progress_bar(total=total, unit="image") as bar:
+        batch = evaluate_all(
+            tasks,
+            args.out / "bags",
+            args.jobs,
+            args.cluster,
+            use_cache=not args.no_cache,
+            progress=bar.update,
+        )
+    _print_errors(batch)
+    if batch.cached:
+        print(f"results reused from an earlier run: {', '.join(batch.cached)}")
+    summary = summarize(batch.results, batch.failed)
+    print(f"{summary['images']} images evaluated, {summary['duration_s']:.1f} s")
+    scores = summary["classification"]
     if scores["faces"]:
-        figures = [f"{name} {scores[name]:.1%}" for name in ("accuracy", "mean_recall", "macro_f1")]
-        print(f"{scores['faces']} labelled faces read: {', '.join(figures)}")
-    print(*write_all(arguments.out, found, results.outcomes), sep="\n")
-    return 130 if results.interrupted else int(found["partial"])
+        names = ("accuracy", "balanced_accuracy", "macro_f1")
+        metrics = ", ".join(f"{name} {scores[name]:.1%}" for name in names)
+        print(f"{scores['faces']} labeled faces predicted: {metrics}")
+    print(*write_report(args.out, summary, batch.results), sep="\n")
+    has_warnings = any(result.warnings for result in batch.results.values())
+    return 130 if batch.interrupted else int(summary["partial"] or has_warnings)
 
 
-def _complain(results: "Results") -> None:
-    for reason in results.failed.values():
-        print(f"fer: {reason}", file=sys.stderr)
-    for outcome in results.outcomes.values():
-        for line in (*outcome.troubles, *outcome.notes):
+def _print_errors(batch: "BatchResult") -> None:
+    for error in batch.failed.values():
+        print(f"fer: {error}", file=sys.stderr)
+    for result in batch.results.values():
+        for line in (*result.errors, *result.warnings):
             print(f"fer: {line}", file=sys.stderr)
 
 
-def _tasks(arguments: argparse.Namespace) -> "dict[str, Task]":
-    from fer_ros.evaluation.many import names_of
-    from fer_ros.evaluation.replay import Task
+def _tasks(args: argparse.Namespace) -> "dict[str, EvaluationTask]":
+    from fer_ros.evaluation.batch import unique_names
+    from fer_ros.evaluation.replay import EvaluationTask
 
-    config = params.pipeline_config(arguments)
-    names = names_of(arguments.bags)
-    labels = _labels(arguments, names)
+    config = params.pipeline_config(args)
+    names = unique_names(args.bags)
+    labels = _labels(args, names)
     return {
-        name: Task(
+        name: EvaluationTask(
             bag=bag,
-            image_topic=arguments.image_topic,
+            image_topic=args.image_topic,
             config=config,
             labels=tuple(labels[name]),
-            label_topic=arguments.label_topic,
-            predictions=arguments.predictions,
-            source=arguments.of,
-            realtime=arguments.rate == "realtime",
-            thumbnails=arguments.thumbnails,
-            record=arguments.out / "bags" / name / "emotions" if arguments.record else None,
+            label_topic=args.label_topic,
+            predictions_topic=args.predictions_topic,
+            source_bag=args.source_bag,
+            realtime=args.mode == "realtime",
+            with_images=args.with_images,
+            record=args.out / "bags" / name / "emotions" if args.record else None,
         )
-        for name, bag in zip(names, arguments.bags, strict=True)
+        for name, bag in zip(names, args.bags, strict=True)
     }
 
 
-def _labels(arguments: argparse.Namespace, names: list[str]) -> "dict[str, list[Label]]":
-    """Of each recording: from the one file, or from the file in its folder."""
-    from fer_ros.evaluation.labels import LabelError, of_bag, read_labels
-    from fer_ros.evaluation.make import LABELS
+def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label]]":
+    """Labels of each bag: from the one file, or from the file in its folder."""
+    from fer_ros.evaluation.bags.from_media import LABELS
+    from fer_ros.evaluation.ground_truth import LabelError, labels_for_bag
+    from fer_ros.evaluation.label_files import read_labels
 
-    if arguments.labels is None:
-        files = [bag / LABELS for bag in arguments.bags]
-        use = [not arguments.label_topic and file.is_file() for file in files]
+    if args.labels is None:
+        files = {name: bag / LABELS for name, bag in zip(names, args.bags, strict=True)}
         return {
-            name: read_labels(file) if wanted else []
-            for name, file, wanted in zip(names, files, use, strict=True)
+            name: read_labels(file) if not args.label_topic and file.is_file() else []
+            for name, file in files.items()
         }
-    labels = read_labels(arguments.labels)
-    strangers = sorted({label.bag for label in labels} - {"", *names})
-    if strangers:
+    labels = read_labels(args.labels)
+    unknown = sorted({label.bag for label in labels} - {"", *names})
+    if unknown:
         raise LabelError(
-            f"{arguments.labels}: labels of bag {strangers[0]!r}; the bags are {', '.join(names)}"
+            f"{args.labels}: labels of bag {unknown[0]!r}; the bags are {', '.join(names)}"
         )
     if len(names) > 1 and any(not label.bag for label in labels):
         raise LabelError(
-            f"{arguments.labels}: of {len(names)} bags, which are the labels of? Name one in the "
-            "column 'bag', or give each bag a labels.csv of its own"
+            f"{args.labels}: {len(names)} bags, and labels that name none: name it in the column "
+            "'bag', or give each bag a labels.csv of its own"
         )
-    return {name: of_bag(labels, name) for name in names}
+    return {name: labels_for_bag(labels, name) for name in names}
 
 
-def _compare(arguments: argparse.Namespace) -> int:
-    from fer_ros.evaluation.compare import as_text, compare, read_run
-    from fer_ros.evaluation.store import write_json
+def _compare(args: argparse.Namespace) -> int:
+    from fer_ros.evaluation.metrics.compare import compare, read_run, to_text
+    from fer_ros.evaluation.report.pages import comparison_page
+    from fer_ros.evaluation.result_cache import add_path_to_oserror, write_json
 
-    comparison = compare(read_run(arguments.first), read_run(arguments.second))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.json, comparison)
-    print(as_text(comparison))
-    return 0
+    first, second = read_run(args.first), read_run(args.second)
+    comparison = compare(first, second)
+    for path in filter(None, (args.json, args.html)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if args.json:
+        write_json(args.json, comparison)
+    if args.html:
+        with add_path_to_oserror(args.html):
+            args.html.write_text(comparison_page(comparison, first, second), encoding="utf-8")
+    print(to_text(comparison))
+    is_incomplete = any(comparison[run]["partial"] for run in ("first", "second"))
+    return int(is_incomplete or any(comparison["only_in"].values()))
 
 
-def _make(arguments: argparse.Namespace) -> int:
-    from fer_ros.evaluation.make import make_bag
+def _bag_from_video(args: argparse.Namespace) -> int:
+    from fer_ros.evaluation.bags.from_media import make_bag
 
-    made = make_bag(
-        arguments.source, arguments.out, arguments.storage, arguments.raw, arguments.seconds
-    )
-    labels = f", {made.labels} labels in {arguments.out / 'labels.csv'}" if made.labels else ""
-    size = f"{made.images} images, {made.duration_s:.1f} s"
-    print(f"{arguments.out}: {size}, topic {made.topic}{labels}")
-    return 0
+    summary = make_bag(args.source, args.out, args.storage, args.raw, args.image_duration)
+    labels = f", {summary.labels} labels in {args.out / 'labels.csv'}" if summary.labels else ""
+    size = f"{summary.images} images, {summary.duration_s:.1f} s"
+    print(f"{args.out}: {size}, topic {summary.topic}{labels}")
+    if summary.skipped_folders:
+        print(
+            f"fer: {args.source}: {len(summary.skipped_folders)} subfolders are not named like "
+            f"emotions and left out: {', '.join(summary.skipped_folders)}",
+            file=sys.stderr,
+        )
+    for error in summary.errors:
+        print(f"fer: {error}", file=sys.stderr)
+    return int(bool(summary.skipped_folders or summary.errors))

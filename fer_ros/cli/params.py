@@ -1,4 +1,4 @@
-"""``--params`` and ``--model``: the pipeline as the node would run it."""
+"""``--params`` and ``--model``: configure the pipeline like the node."""
 
 import argparse
 from dataclasses import replace
@@ -7,62 +7,66 @@ from typing import Any
 
 from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict, parse_yaml
 
-_NODE = "emotion_node"
+_NODE_NAME = "emotion_node"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds both to a command."""
+    """Add both options to a command."""
     parser.add_argument(
         "--params",
         metavar="FILE",
-        type=_pipeline,
+        type=_read_config,
         default=PipelineConfig(),
-        help="a parameter file of the node, such as config/fer.yaml",
+        help="ROS 2 parameter file of the node, such as config/fer.yaml",
     )
     parser.add_argument(
         "--model", metavar="NAME", help=f"default: that of --params, or {ClassifierConfig.model}"
     )
 
 
-def pipeline_config(arguments: argparse.Namespace) -> PipelineConfig:
-    """What the arguments ask for; ``--model`` wins over the file."""
-    config: PipelineConfig = arguments.params
-    if arguments.model is None:
+def pipeline_config(args: argparse.Namespace) -> PipelineConfig:
+    """Pipeline settings of the args. ``--model`` overrides the file."""
+    config: PipelineConfig = args.params
+    if args.model is None:
         return config
-    return replace(config, classifier=replace(config.classifier, model=arguments.model))
+    return replace(config, classifier=replace(config.classifier, model=args.model))
 
 
-def _pipeline(path: str) -> PipelineConfig:
-    """The settings of the pipeline in a ROS 2 parameter file; those of the node alone are left."""
+def _read_config(path: str) -> PipelineConfig:
+    """Read the pipeline settings of a ROS 2 parameter file, without those of the node alone."""
     try:
-        content = _content(path)
-        return from_dict(PipelineConfig, _values(content, path), path)
+        content = _parse_file(path)
+        return from_dict(PipelineConfig, _pipeline_values(content, path), path)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _content(path: str) -> Any:
+def _parse_file(path: str) -> Any:
     try:
         return parse_yaml(Path(path).read_bytes())
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _values(content: Any, path: str) -> dict[str, Any]:
-    """Settings, nested; in the file they may stand under dotted names as well."""
+def _pipeline_values(content: Any, path: str) -> dict[str, Any]:
+    """Nested settings. The file may use dotted names as well."""
     values: dict[str, Any] = {}
     sections = content.items() if isinstance(content, dict) else ()
-    ours = [part for name, part in sections if str(name).split("/")[-1] in (_NODE, "**", "*")]
-    if not ours or not all(isinstance(part, dict) and "ros__parameters" in part for part in ours):
-        expected = f"'/**:' or '{_NODE}:' with 'ros__parameters:'"
+    sections_of_node = [
+        part for name, part in sections if str(name).split("/")[-1] in (_NODE_NAME, "**", "*")
+    ]
+    if not sections_of_node or not all(
+        isinstance(part, dict) and "ros__parameters" in part for part in sections_of_node
+    ):
+        expected = f"'/**:' or '{_NODE_NAME}:' with 'ros__parameters:'"
         raise ValueError(f"{path}: expected {expected}, found neither")
-    for part in ours:
+    for part in sections_of_node:
         parameters = part["ros__parameters"] or {}
         if not isinstance(parameters, dict):
-            found = type(parameters).__name__
-            raise ValueError(f"{path}: ros__parameters: expected a mapping, found {found}")
+            kind = type(parameters).__name__
+            raise ValueError(f"{path}: ros__parameters: expected a mapping, found {kind}")
         for name, value in parameters.items():
             stage, _, key = str(name).partition(".")
             if key:

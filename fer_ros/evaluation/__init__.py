@@ -1,5 +1,5 @@
-"""Recordings in, a verdict out: reads bags, scores what the pipeline says, compares two runs."""
+"""Offline evaluation: read bags, score predictions against labels, compare two runs."""
 
 
 class EvaluationError(ValueError):
-    """Recordings, labels, clusters or runs cannot be used; the message is one line."""
+    """A bag, label file, cluster or run cannot be used. The message is one line."""

@@ -1,40 +1,55 @@
-"""One recording through the pipeline of the robot, or through what the robot said then."""
+"""Evaluate one recording: run the pipeline on its images, or score recorded predictions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.config import PipelineConfig
-from fer_ros.decode import ConversionError
-from fer_ros.errors import one_line
-from fer_ros.evaluation.bags import Bag, BagError, BagImage
-from fer_ros.evaluation.labels import Label, Labeller, box_of, topic_labels
-from fer_ros.evaluation.messages import DETECTIONS, stamp_ns
-from fer_ros.evaluation.moments import Moment, with_pictures, worst
-from fer_ros.evaluation.record import Recorder
-from fer_ros.evaluation.table import NONE, FaceRow, FaceTable
-from fer_ros.labels import EMOTIONS, to_emotion
+from fer_ros.emotions import EMOTIONS, to_emotion
+from fer_ros.evaluation.bags.messages import DETECTIONS, LABEL_INFO, stamp_ns
+from fer_ros.evaluation.bags.reader import Bag, BagError, BagImage
+from fer_ros.evaluation.bags.writer import ResultRecorder
+from fer_ros.evaluation.code_version import code_version
+from fer_ros.evaluation.ground_truth import (
+    ImageTime,
+    Label,
+    LabelClock,
+    LabelMatcher,
+    bbox_to_xyxy,
+    topic_labels,
+)
+from fer_ros.evaluation.metrics.error_segments import ErrorSegment, add_face_images, worst_segments
+from fer_ros.evaluation.predictions import NO_LABEL, FacePrediction, PredictionTable
+from fer_ros.evaluation.realtime import RealtimeClock, drop_stale
+from fer_ros.io.errors import WarningCounter, single_line
+from fer_ros.io.image_decoding import ConversionError
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import CROP_SIZE_PX, FaceEmotion, Frame
 
-Progress = Callable[[int], object]
+ProgressCallback = Callable[[int], object]
 
-_TABLE_ROWS = 4096
+_DAY_S = 86400.0
+_TABLE_ROWS = 4096  # rows are moved into a table, which needs less memory, at this number
 
 
 @dataclass(frozen=True)
-class Task:
-    """A recording to evaluate, and how.
+class EvaluationTask:
+    """One recording to evaluate, and how.
 
-    ``label_topic`` and ``predictions`` are topics of the bag; with ``predictions``, those are
-    scored and no model is asked. ``source`` is the recording that predictions are about: labels
-    count from its first image, and its images without an answer were dropped. ``realtime`` takes
-    the newest image only, like the node. ``record`` is a bag to write.
+    Attributes:
+        image_topic: None for the only image topic of the bag.
+        label_topic: Topic of the bag that holds labels, in addition to ``labels``.
+        predictions_topic: Score the messages of this topic instead of running a model.
+        source_bag: The recording that the predictions are about: label times count from its first
+            image, and its images without a prediction count as dropped.
+        realtime: Drop the images that a node as fast as this machine would drop.
+        with_images: Add face images to the error segments.
+        record: Bag to write, with the messages that the node would publish.
     """
 
     bag: Path
@@ -42,220 +57,289 @@ class Task:
     config: PipelineConfig = PipelineConfig()  # noqa: RUF009  (it is frozen)
     labels: tuple[Label, ...] = ()
     label_topic: str | None = None
-    predictions: str | None = None
-    source: Path | None = None
+    predictions_topic: str | None = None
+    source_bag: Path | None = None
     realtime: bool = False
-    thumbnails: bool = False
+    with_images: bool = False
     record: Path | None = None
 
 
 @dataclass
-class Outcome:
-    """What became of a task. ``troubles`` say what is missing, ``notes`` what is unusual.
+class EvaluationResult:
+    """Result of one task.
 
-    ``latency_ms`` has a number per frame for each stage; nothing else here depends on the machine,
-    unless ``realtime`` was asked for.
+    Attributes:
+        frames: Number of evaluated images or prediction messages.
+        code: Version of the code, see ``code_version``.
+        errors: What is missing in the result, one line each.
+        warnings: What was unusual, one line each.
+        latency_ms: One number per frame for each stage. Nothing else depends on the machine,
+            unless ``realtime`` was requested.
     """
 
-    table: FaceTable
+    predictions: PredictionTable
     frames: int = 0
     dropped: int = 0
     duration_s: float = 0.0
     image_topic: str = ""
     model: str = ""
     sha256: str = ""
-    troubles: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    code: str = ""
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     latency_ms: dict[str, list[float]] = field(default_factory=dict)
-    moments: list[Moment] = field(default_factory=list)
+    error_segments: list[ErrorSegment] = field(default_factory=list)
     interrupted: bool = False
 
 
-def evaluate(task: Task, progress: Progress = lambda images: None) -> Outcome:
-    """Evaluates one recording; ``progress`` is told how many more images are done.
+def evaluate(
+    task: EvaluationTask, progress: ProgressCallback = lambda images: None
+) -> EvaluationResult:
+    """Evaluate one recording.
 
-    Raises BagError, LabelError, ModelError or DetectorError when there is nothing to evaluate.
-    What goes wrong later ends up in ``troubles``, and so does Ctrl-C.
+    Args:
+        progress: Called with the number of images done since its last call.
+
+    Raises:
+        BagError, LabelError, ModelError, DetectorError: There is nothing to evaluate. Later
+            errors, and Ctrl-C, are listed in ``errors`` of the result.
     """
     with Bag(task.bag) as bag:
-        run = _Run(task, bag, progress)
+        evaluator = _Evaluator(task, bag, progress)
         try:
-            run.go()
+            evaluator.run()
         except KeyboardInterrupt:
-            run.outcome.interrupted = True
-            run.outcome.troubles.append(f"{task.bag}: interrupted")
-        return run.finish()
+            evaluator.result.interrupted = True
+            evaluator.result.errors.append(f"{task.bag}: interrupted")
+        return evaluator.finish()
 
 
-class _Run:
-    """The state of one evaluation."""
+class _Evaluator:
+    """State of one evaluation."""
 
-    def __init__(self, task: Task, bag: Bag, progress: Progress) -> None:
-        self.outcome = Outcome(FaceTable.of([]))
+    def __init__(self, task: EvaluationTask, bag: Bag, progress: ProgressCallback) -> None:
+        self.result = EvaluationResult(PredictionTable.from_rows([]), code=code_version())
         self._task = task
         self._bag = bag
         self._progress = progress
-        self._rows: list[FaceRow] = []
-        self._tables: list[FaceTable] = []
+        self._rows: list[FacePrediction] = []
+        self._tables: list[PredictionTable] = []
         self._first_ns: int | None = None
         self._last_ns = 0
-        self._lost: list[str] = []
-        self._labels = list(task.labels)
-        if task.label_topic:
-            self._labels += topic_labels(bag, task.label_topic)
-        self._labeller = Labeller([])
-        if task.predictions:
-            self.outcome.image_topic = task.predictions
-        else:
-            self.outcome.image_topic = bag.image_topic(task.image_topic)
+        self._unreadable: list[str] = []
+        self._guesses = WarningCounter()
+        self._labels_in_source = False
+        labels = [*task.labels, *self._topic_labels()]
+        self._num_labels = len(labels)
+        self._matcher = LabelMatcher(labels)
+        self.result.image_topic = task.predictions_topic or bag.image_topic(task.image_topic)
 
-    def go(self) -> None:
-        if self._task.predictions:
-            self._score_topic(self._task.predictions)
-        else:
-            self._ask_pipeline()
+    def _topic_labels(self) -> list[Label]:
+        """Labels of the label topic, which may be in the source bag of predictions."""
+        topic, source_bag = self._task.label_topic, self._task.source_bag
+        if not topic:
+            return []
+        if topic in self._bag.topics or not source_bag:
+            return topic_labels(self._bag, topic)
+        self._labels_in_source = True
+        with Bag(source_bag) as source:
+            return topic_labels(source, topic)
 
-    def finish(self) -> Outcome:
-        """Whatever has been evaluated so far."""
-        outcome, path = self.outcome, self._bag.path
-        outcome.table = FaceTable.joined([*self._tables, FaceTable.of(self._rows)])
+    def run(self) -> None:
+        if self._task.predictions_topic:
+            self._score_topic(self._task.predictions_topic)
+        else:
+            self._run_pipeline()
+
+    def finish(self) -> EvaluationResult:
+        """Complete the result with what has been evaluated so far."""
+        result, path = self.result, self._bag.path
+        result.predictions = PredictionTable.concatenate(
+            [*self._tables, PredictionTable.from_rows(self._rows)]
+        )
         if self._first_ns is None:
-            outcome.troubles.append(f"{path}: topic {outcome.image_topic} has no messages")
-        if self._lost:
-            outcome.troubles.append(
-                f"{path}: {len(self._lost)} images cannot be read, the first {self._lost[0]}"
+            result.errors.append(f"{path}: topic {result.image_topic} has no messages")
+        if self._unreadable:
+            result.errors.append(
+                f"{path}: {len(self._unreadable)} images cannot be read, the first "
+                f"{self._unreadable[0]}"
             )
-        outcome.duration_s = self._since_first(self._last_ns)
-        outcome.notes += self._outside()
-        outcome.moments = worst(outcome.table)
-        if self._task.thumbnails and not self._task.predictions and outcome.moments:
-            topic, first_ns = outcome.image_topic, self._first_ns or 0
-            outcome.moments = with_pictures(outcome.moments, self._bag, topic, first_ns)
-        outcome.troubles += [each for each in self._bag.troubles if each not in outcome.troubles]
-        outcome.notes += self._bag.notes
-        return outcome
+        result.duration_s = self._since_first(self._last_ns)
+        result.errors += self._unused_labels()
+        result.error_segments = worst_segments(result.predictions)
+        runs_model = not self._task.predictions_topic
+        if self._task.with_images and runs_model and result.error_segments:
+            result.error_segments = add_face_images(
+                result.error_segments, self._bag, result.image_topic, self._first_ns or 0
+            )
+        result.errors += [error for error in self._bag.errors if error not in result.errors]
+        result.warnings += self._bag.warnings
+        result.warnings += [f"{path}: {line}" for line in self._guesses.lines]
+        return result
 
-    def _ask_pipeline(self) -> None:
+    def _run_pipeline(self) -> None:
         pipeline = EmotionPipeline(self._task.config)
-        card = pipeline.classifier.card
-        self.outcome.model, self.outcome.sha256 = card.name, card.sha256
-        # The first call takes longer, which no image is to be blamed for.
+        manifest = pipeline.classifier.manifest
+        self.result.model, self.result.sha256 = manifest.name, manifest.sha256
+        # Trigger lazy initialization, so that it is not counted for the first image.
         pipeline.classifier.classify(np.zeros((1, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
-        recorder = Recorder(self._task.record, self.outcome.troubles)
-        busy = _Busy()
-        images = self._counted(self._bag.images(self.outcome.image_topic))
+        recorder = ResultRecorder(self._task.record, self.result.errors)
+        clock = RealtimeClock()
+        images = self._counted(self._bag.images(self.result.image_topic))
         try:
-            for image in _newest(images, busy) if self._task.realtime else images:
-                self._read(image, pipeline, recorder, busy)
+            for image in drop_stale(images, clock) if self._task.realtime else images:
+                self._evaluate_image(image, pipeline, recorder, clock)
         finally:
-            self.outcome.dropped = busy.dropped
+            self.result.dropped = clock.dropped
             recorder.close()
 
     def _counted(self, images: Iterator[BagImage]) -> Iterator[BagImage]:
         for image in images:
-            self._see(image.stamp_ns)
+            self._track_time(image.time_ns)
             yield image
             self._progress(1)
 
-    def _read(
-        self, image: BagImage, pipeline: EmotionPipeline, recorder: Recorder, busy: "_Busy"
+    def _evaluate_image(
+        self,
+        image: BagImage,
+        pipeline: EmotionPipeline,
+        recorder: ResultRecorder,
+        clock: RealtimeClock,
     ) -> None:
-        began_s = perf_counter()
-        stamp_s = self._since_first(image.stamp_ns)
+        start = perf_counter()
+        stamp_s = self._since_first(image.time_ns)
         try:
-            image_rgb, frame_id = image.decode()
+            image_rgb, frame_id = image.decode(self._guesses.about(f"at {stamp_s:.3f} s"))
         except ConversionError as error:
-            self._lost.append(f"at {stamp_s:.3f} s: {error}")
+            self._unreadable.append(f"at {stamp_s:.3f} s: {error}")
             return
-        decode_ms = (perf_counter() - began_s) * 1000
+        decode_ms = (perf_counter() - start) * 1000
         try:
-            result = pipeline(Frame(image_rgb, image.stamp_ns * 1e-9))
-        except RuntimeError as error:  # of a network, as when a GPU is full
-            self._lost.append(f"at {stamp_s:.3f} s: {one_line(error)}")
+            faces = pipeline(Frame(image_rgb, image.time_ns * 1e-9))
+        except RuntimeError as error:  # such as out of memory on a GPU
+            self._unreadable.append(f"at {stamp_s:.3f} s: {single_line(error)}")
             return
-        spent_ms = {"decode": decode_ms, **result.latency_ms}
-        spent_ms["total"] = sum(spent_ms.values())
-        for stage, milliseconds in spent_ms.items():
-            self.outcome.latency_ms.setdefault(stage, []).append(milliseconds)
-        busy.work(image.stamp_ns, spent_ms["total"])
-        self.outcome.frames += 1
-        self._add(stamp_s, [_Reading.of(face) for face in result.faces])
-        recorder.write(image, frame_id, image_rgb.shape[:2], result.faces)
+        latency_ms = {"decode": decode_ms, **faces.latency_ms}
+        latency_ms["total"] = sum(latency_ms.values())
+        for stage, milliseconds in latency_ms.items():
+            self.result.latency_ms.setdefault(stage, []).append(milliseconds)
+        clock.advance(image.time_ns, latency_ms["total"])
+        self.result.frames += 1
+        predictions = [_Prediction.from_face(face) for face in faces.faces]
+        time = self._image_time(image.time_ns, image.stamp_ns, image.recorded_ns)
+        self._add_frame(time, predictions)
+        recorder.write(image, frame_id, image_rgb.shape[:2], faces.faces)
 
     def _score_topic(self, topic: str) -> None:
         if self._bag.topics.get(topic) != DETECTIONS:
             raise BagError(
                 f"{self._bag.path}: predictions: expected a topic {topic} of {DETECTIONS}"
             )
-        said = sorted(
-            (stamp_ns(message.header), number, message)
-            for number, (_, message) in enumerate(self._bag.messages(topic))
-        )
-        self._see_source({stamp for stamp, _, _ in said})
-        for stamp, _, message in said:
-            self._see(stamp)
-            self.outcome.frames += 1
+        messages = [
+            (stamp_ns(message.header), recorded_ns, message)
+            for recorded_ns, message in self._bag.messages(topic)
+        ]
+        stamps = {stamp for stamp, *_ in messages}
+        if len(stamps) < len(messages):
+            self.result.errors.append(
+                f"{self._bag.path}: {len(messages) - len(stamps)} messages of {topic} repeat the "
+                "stamp of another one; expected one publisher, found the predictions of several"
+            )
+        sources = self._read_source(stamps)
+        messages.sort(key=lambda message: sources.get(message[0], message[:1])[0])
+        emotion_of = self._label_map(topic)
+        for stamp, recorded_ns, message in messages:
+            time_ns, source_recorded_ns = sources.get(stamp, (stamp, recorded_ns))
+            self._track_time(time_ns)
+            self.result.frames += 1
             try:
-                faces = [_Reading.from_detection(each) for each in message.detections]
+                predictions = [
+                    _Prediction.from_detection(detection, emotion_of)
+                    for detection in message.detections
+                ]
             except ValueError as error:
-                raise BagError(f"{self._bag.path}: predictions {topic}: {error}") from None
-            self._add(self._since_first(stamp), faces)
+                raise BagError(
+                    f"{self._bag.path}: predictions {topic}: {error}; with a label_map, record "
+                    f"{topic}/labels as well"
+                ) from None
+            received_ns = source_recorded_ns if self._labels_in_source else recorded_ns
+            self._add_frame(self._image_time(time_ns, stamp, received_ns), predictions)
             self._progress(1)
 
-    def _see_source(self, answered: set[int]) -> None:
-        """The images that the predictions are about, where somebody has them."""
-        if not self._task.source:
-            return
-        with Bag(self._task.source) as source:
-            stamps = [
-                each.stamp_ns for each in source.images(source.image_topic(self._task.image_topic))
-            ]
-            self.outcome.troubles += source.troubles
-        for stamp in stamps[:1]:
-            self._see(stamp)
-        self.outcome.dropped = len(set(stamps) - answered)
+    def _label_map(self, topic: str) -> dict[str, int]:
+        """Indices into EMOTIONS by class name, where the bag has the node's label topic."""
+        label_topic = f"{topic}/labels"
+        if self._bag.topics.get(label_topic) != LABEL_INFO:
+            return {}
+        return {
+            label.class_name: label.class_id
+            for _, message in self._bag.messages(label_topic)
+            for label in message.class_map
+            if label.class_id < len(EMOTIONS)
+        }
 
-    def _see(self, stamp_ns: int) -> None:
-        """Time starts with the first image: labels may count from there."""
+    def _read_source(self, predicted_ns: set[int]) -> dict[int, tuple[int, int]]:
+        """Time and time of receipt by stamp of the images that the predictions are about.
+
+        Counts the images without a prediction. Time starts with the first image.
+        """
+        if not self._task.source_bag:
+            return {}
+        with Bag(self._task.source_bag) as source:
+            topic = source.image_topic(self._task.image_topic)
+            times = {
+                image.stamp_ns: (image.time_ns, image.recorded_ns) for image in source.images(topic)
+            }
+            self.result.errors += source.errors
+            self.result.warnings += source.warnings
+        if times:
+            self._track_time(min(times.values())[0])
+        self.result.dropped = len(set(times) - predicted_ns)
+        return times
+
+    def _track_time(self, time_ns: int) -> None:
         if self._first_ns is None:
-            self._first_ns = stamp_ns
-            self._labels = [label.since(stamp_ns * 1e-9) for label in self._labels]
-            self._labeller = Labeller(self._labels)
-        self._last_ns = stamp_ns
+            self._first_ns = time_ns
+        self._last_ns = time_ns
 
-    def _since_first(self, stamp_ns: int) -> float:
-        return round((stamp_ns - (self._first_ns or 0)) * 1e-9, 6) if stamp_ns else 0.0
+    def _since_first(self, time_ns: int) -> float:
+        return 0.0 if self._first_ns is None else round((time_ns - self._first_ns) * 1e-9, 6)
 
-    def _add(self, stamp_s: float, faces: list["_Reading"]) -> None:
-        """Rows take more memory than tables do, which counts in recordings of a day."""
-        self._rows += self._labelled(stamp_s, faces)
+    def _image_time(self, time_ns: int, stamp_ns: int, recorded_ns: int) -> ImageTime:
+        return ImageTime(self._since_first(time_ns), stamp_ns * 1e-9, recorded_ns * 1e-9)
+
+    def _add_frame(self, time: ImageTime, predictions: list["_Prediction"]) -> None:
+        """Add the faces of a frame, and a row for each label whose face was not detected."""
+        boxes = np.array([face.box_xyxy for face in predictions], np.float64).reshape(-1, 4)
+        matches = self._matcher.match(time, [face.id for face in predictions], boxes)
+        label_of = {index: label for label, index in matches if index is not None}
+        missed = [label for label, index in matches if index is None]
+        self._rows += [
+            face.to_row(time.relative_s, label_of.get(k)) for k, face in enumerate(predictions)
+        ]
+        self._rows += [_MISSED_FACE.to_row(time.relative_s, label) for label in missed]
         if len(self._rows) >= _TABLE_ROWS:
-            self._tables.append(FaceTable.of(self._rows))
+            self._tables.append(PredictionTable.from_rows(self._rows))
             self._rows.clear()
 
-    def _labelled(self, stamp_s: float, faces: list["_Reading"]) -> list[FaceRow]:
-        """The faces of a frame as rows, then those that have a label and are not there."""
-        boxes = np.array([face.box_xyxy for face in faces], np.float64).reshape(-1, 4)
-        found = self._labeller.at(stamp_s, [face.id for face in faces], boxes)
-        label_of = {index: label for label, index in found if index is not None}
-        rows = [_row(stamp_s, face, label_of.get(k)) for k, face in enumerate(faces)]
-        return rows + [_row(stamp_s, _NOBODY, label) for label, index in found if index is None]
-
-    def _outside(self) -> list[str]:
-        """A note about labels that no image belongs to."""
-        duration_s = self.outcome.duration_s
-        outside = [each for each in self._labels if each.end_s < 0 or each.start_s > duration_s]
-        if not outside or self._first_ns is None or self.outcome.interrupted:
+    def _unused_labels(self) -> list[str]:
+        unused = self._matcher.unused
+        if not unused or self._first_ns is None or self.result.interrupted:
             return []
-        return [
-            f"{self._bag.path}: {len(outside)} of {len(self._labels)} labels lie outside the "
-            f"{duration_s:.3f} s of the recording, the first at {outside[0].start_s:.3f} s"
-        ]
+        first = unused[0]
+        start_s = first.start_s - (self._first_ns * 1e-9 if first.clock is LabelClock.STAMP else 0)
+        line = (
+            f"{self._bag.path}: {len(unused)} of {self._num_labels} labels hold for no image of "
+            f"the recording, which lasts {self.result.duration_s:.3f} s; the first starts at "
+            f"{start_s:.3f} s"
+        )
+        if first.clock is LabelClock.RELATIVE and start_s > self.result.duration_s + _DAY_S:
+            line += "; for header stamps, add the column clock with the value stamp"
+        return [line]
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """What was read in a face; ``emotion`` is an index or NONE."""
+class _Prediction(NamedTuple):
+    """Prediction of one face; ``emotion`` is an index into EMOTIONS or NO_LABEL."""
 
     id: str
     box_xyxy: NDArray[np.floating]
@@ -264,58 +348,40 @@ class _Reading:
     raw: NDArray[np.floating]
 
     @classmethod
-    def of(cls, face: FaceEmotion) -> "_Reading":
+    def from_face(cls, face: FaceEmotion) -> "_Prediction":
         if face.emotion is None:
-            return cls(face.id, face.box_xyxy, NONE, _UNKNOWN, _UNKNOWN)
+            return cls(face.id, face.box_xyxy, NO_LABEL, _UNKNOWN, _UNKNOWN)
         emotion = EMOTIONS.index(face.emotion)
         return cls(face.id, face.box_xyxy, emotion, face.probabilities, face.raw_probabilities)
 
     @classmethod
-    def from_detection(cls, detection: Any) -> "_Reading":
+    def from_detection(cls, detection: Any, emotion_of: dict[str, int]) -> "_Prediction":
         """Of a ``vision_msgs/Detection2D``, whose first hypothesis is the stable emotion."""
-        box = np.array(box_of(detection.bbox))
+        box = np.array(bbox_to_xyxy(detection.bbox))
         if not detection.results:
-            return cls(detection.id, box, NONE, _UNKNOWN, _UNKNOWN)
-        names = [to_emotion(each.hypothesis.class_id) for each in detection.results]
-        shares = np.zeros(len(EMOTIONS))
-        for name, each in zip(names, detection.results, strict=True):
-            shares[EMOTIONS.index(name)] = each.hypothesis.score
-        return cls(detection.id, box, EMOTIONS.index(names[0]), shares, _UNKNOWN)
+            return cls(detection.id, box, NO_LABEL, _UNKNOWN, _UNKNOWN)
+        probabilities = np.zeros(len(EMOTIONS))
+        indices = []
+        for result in detection.results:
+            name = result.hypothesis.class_id
+            index = emotion_of[name] if name in emotion_of else EMOTIONS.index(to_emotion(name))
+            probabilities[index] = result.hypothesis.score
+            indices.append(index)
+        return cls(detection.id, box, indices[0], probabilities, _UNKNOWN)
+
+    def to_row(self, stamp_s: float, label: Label | None) -> FacePrediction:
+        emotion, target_face = (label.emotion, label.face) if label else (NO_LABEL, "")
+        return FacePrediction(
+            stamp_s,
+            self.id,
+            self.box_xyxy,
+            self.emotion,
+            emotion,
+            target_face,
+            self.probabilities,
+            self.raw,
+        )
 
 
 _UNKNOWN = np.full(len(EMOTIONS), np.nan)
-_NOBODY = _Reading("", np.full(4, np.nan), NONE, _UNKNOWN, _UNKNOWN)
-
-
-def _row(stamp_s: float, face: _Reading, label: Label | None) -> FaceRow:
-    emotion, who = (label.emotion, label.face) if label else (NONE, "")
-    probabilities = face.probabilities, face.raw
-    return FaceRow(stamp_s, face.id, face.box_xyxy, face.emotion, emotion, who, *probabilities)
-
-
-class _Busy:
-    """Until when the robot would have been busy, and how many images it would have dropped."""
-
-    def __init__(self) -> None:
-        self.until_ns = 0
-        self.dropped = 0
-
-    def work(self, stamp_ns: int, milliseconds: float) -> None:
-        """On an image that came at ``stamp_ns``."""
-        self.until_ns = max(self.until_ns, stamp_ns) + round(milliseconds * 1e6)
-
-
-def _newest(images: Iterator[BagImage], busy: _Busy) -> Iterator[BagImage]:
-    """The images that a robot gets to that always takes the newest one.
-
-    An image waits until the robot is free; the next one takes its place if it comes before that.
-    """
-    waiting: BagImage | None = None
-    for image in images:
-        if waiting is not None and busy.until_ns > image.stamp_ns:
-            busy.dropped += 1
-        elif waiting is not None:
-            yield waiting
-        waiting = image
-    if waiting is not None:
-        yield waiting
+_MISSED_FACE = _Prediction("", np.full(4, np.nan), NO_LABEL, _UNKNOWN, _UNKNOWN)

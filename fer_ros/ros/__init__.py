@@ -1,1 +1,1 @@
-"""The thin shell that speaks ROS 2; the only room that imports rclpy and messages."""
+"""ROS 2 layer: the only package that imports rclpy and message types."""

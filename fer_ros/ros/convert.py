@@ -1,7 +1,7 @@
-"""Between ROS messages and the library's types.
+"""Conversion between ROS messages and the types of the library.
 
-The usual image encodings are decoded without cv_bridge, which breaks wherever its NumPy is not the
-one that is installed. It is asked for the unusual ones only.
+Common image encodings are decoded without cv_bridge, which fails where it was built against another
+NumPy version. It is used for all other encodings, if it is installed.
 """
 
 import sys
@@ -21,31 +21,41 @@ from vision_msgs.msg import (
     VisionClass,
 )
 
-from fer_ros.decode import ConversionError, UnknownEncodingError, decompress, to_jpeg
-from fer_ros.decode import to_rgb as decode
-from fer_ros.errors import one_line
-from fer_ros.labels import EMOTIONS
-from fer_ros.records import ranked
+from fer_ros.emotions import EMOTIONS
+from fer_ros.io.errors import single_line
+from fer_ros.io.image_decoding import (
+    ConversionError,
+    UnknownEncodingError,
+    WarningCallback,
+    decode_compressed,
+    decode_raw,
+    encode_jpeg,
+    ignore_warning,
+)
+from fer_ros.io.serialization import sorted_hypotheses
+from fer_ros.message_fields import bounding_box
 from fer_ros.types import FaceEmotion
 
-_OWN_NAMES = {emotion: emotion for emotion in EMOTIONS}
+_DEFAULT_NAMES = {emotion: emotion for emotion in EMOTIONS}
 
 
-def to_rgb(message: Image | CompressedImage) -> NDArray[np.uint8]:
-    """The picture (H, W, 3), RGB; it may share the memory of the message.
+def to_rgb(
+    message: Image | CompressedImage, warn: WarningCallback = ignore_warning
+) -> NDArray[np.uint8]:
+    """Image (H, W, 3), RGB; it may share the memory of the message.
 
-    Of 16 bits per sample the upper eight are kept. ``8UC3`` is taken for BGR. Raises
-    ConversionError when the message contradicts itself or its encoding is unknown.
+    ``warn`` takes one line where the range of the image was guessed. Raises ConversionError when
+    the message is inconsistent or its encoding is unknown.
     """
     if isinstance(message, CompressedImage):
-        return decompress(message)
+        return decode_compressed(message, warn)
     try:
-        return decode(message)
+        return decode_raw(message, warn)
     except UnknownEncodingError as error:
-        return _ask_cv_bridge(message, error)
+        return _decode_with_cv_bridge(message, error)
 
 
-def _ask_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.uint8]:
+def _decode_with_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.uint8]:
     try:
         from cv_bridge import CvBridge, CvBridgeError
     except ImportError:
@@ -53,40 +63,40 @@ def _ask_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), np.uint8)
     except (CvBridgeError, cv2.error) as error:
-        reason = one_line(error)
+        reason = single_line(error)
         raise ConversionError(f"cv_bridge on encoding {message.encoding!r}: {reason}") from None
 
 
 def to_image(image_rgb: NDArray[np.uint8], header: Header) -> Image:
-    """An ``rgb8`` message of the picture (H, W, 3)."""
+    """Message with encoding ``rgb8`` of an image (H, W, 3)."""
     height, width = image_rgb.shape[:2]
     message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
     message.is_bigendian = sys.byteorder == "big"
-    # Assigning to data would walk through it byte by byte.
+    # Assigning to message.data would copy byte by byte.
     message.data.frombytes(np.ascontiguousarray(image_rgb).data)
     return message
 
 
 def to_compressed(image_rgb: NDArray[np.uint8], header: Header) -> CompressedImage:
-    """A JPEG message of the picture (H, W, 3)."""
+    """JPEG message of an image (H, W, 3)."""
     message = CompressedImage(header=header, format="rgb8; jpeg compressed bgr8")
-    message.data.frombytes(to_jpeg(image_rgb).data)
+    message.data.frombytes(encode_jpeg(image_rgb).data)
     return message
 
 
 def stamp_s(header: Header) -> float:
-    """Seconds of a header's stamp."""
+    """Stamp of a header in seconds."""
     return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
 
 
-def to_detections(
-    faces: list[FaceEmotion], header: Header, names: Mapping[str, str] = _OWN_NAMES
+def to_detection_array(
+    faces: list[FaceEmotion], header: Header, names: Mapping[str, str] = _DEFAULT_NAMES
 ) -> Detection2DArray:
-    """One detection per face, with id, box in pixels and all eight emotions, best first.
+    """Message with one detection per face: id, box in pixels, and hypotheses of all emotions.
 
-    The first is the face's stable label, which a close second does not replace at once; the others
-    follow by their probabilities. A face that cannot be read has no hypotheses. ``names`` has what
-    each emotion is called.
+    The first hypothesis is the stable label after hysteresis; the others follow by decreasing
+    probability. A face that is not readable has no hypotheses. ``names`` maps emotions to
+    published names.
     """
     return Detection2DArray(
         header=header, detections=[_to_detection(face, header, names) for face in faces]
@@ -95,20 +105,22 @@ def to_detections(
 
 def _to_detection(face: FaceEmotion, header: Header, names: Mapping[str, str]) -> Detection2D:
     detection = Detection2D(header=header, id=face.id)
-    left, top, right, bottom = (float(edge) for edge in face.box_xyxy)
-    detection.bbox.center.position.x = (left + right) / 2
-    detection.bbox.center.position.y = (top + bottom) / 2
-    detection.bbox.size_x = right - left
-    detection.bbox.size_y = bottom - top
+    box = bounding_box(face)
+    detection.bbox.center.position.x = box.center_x
+    detection.bbox.center.position.y = box.center_y
+    detection.bbox.size_x = box.size_x
+    detection.bbox.size_y = box.size_y
     detection.results = [
-        ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id=names[emotion], score=share))
-        for emotion, share in ranked(face)
+        ObjectHypothesisWithPose(
+            hypothesis=ObjectHypothesis(class_id=names[emotion], score=probability)
+        )
+        for emotion, probability in sorted_hypotheses(face)
     ]
     return detection
 
 
-def to_label_info(header: Header, names: Mapping[str, str] = _OWN_NAMES) -> LabelInfo:
-    """The eight emotions with their numbers; every probability is reported, so no threshold."""
+def to_label_info(header: Header, names: Mapping[str, str] = _DEFAULT_NAMES) -> LabelInfo:
+    """Message with the names and numbers of the eight emotions; the threshold is 0."""
     classes = [
         VisionClass(class_id=number, class_name=names[emotion])
         for number, emotion in enumerate(EMOTIONS)

@@ -1,4 +1,4 @@
-"""What happens to the frames, in figures: counts, rates, times, reasons."""
+"""Frame statistics of the node: counts, rates, latencies and rejection reasons."""
 
 import threading
 import time
@@ -8,78 +8,83 @@ from collections.abc import Callable
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from fer_ros.types import FrameEmotions
+from fer_ros.types import FrameResult
 
-_WINDOW = 100  # frames behind the percentiles
-_RATE_S = 5.0  # seconds behind the frame rate
+_NUM_LATENCIES = 100  # frames in the percentiles
+_RATE_WINDOW_S = 5.0
 
 
-class Monitor:
-    """Counts frames from its birth on; any thread may tell and ask.
+class FrameStatistics:
+    """Thread-safe counters of the frames of one camera.
 
-    ``clock`` gives seconds that never run back.
+    ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._heard_s = clock()
+        self._last_received_s = clock()
         self._received = self._processed = self._dropped = self._failed = self._faces = 0
-        self._failed_before = 0  # of the last report
+        self._failed_at_last_report = 0
         self._last_failure = ""
-        self._rejected: Counter[str] = Counter()
-        self._done_s: deque[float] = deque(maxlen=_WINDOW)
-        self._latency_ms: dict[str, deque[float]] = {}
+        self._rejections: Counter[str] = Counter()
+        self._processed_at_s: deque[float] = deque(maxlen=_NUM_LATENCIES)
+        self._latencies_ms: dict[str, deque[float]] = {}
 
     def received(self) -> None:
-        """A frame came in."""
+        """Count a frame that arrived."""
         with self._lock:
-            self._heard_s = self._clock()
+            self._last_received_s = self._clock()
             self._received += 1
 
     def dropped(self) -> None:
-        """A frame was overtaken by a newer one."""
+        """Count a frame that was replaced by a newer one before it was processed."""
         with self._lock:
             self._dropped += 1
 
     def failed(self, reason: str) -> None:
-        """A frame could not be used."""
+        """Count a frame that could not be processed."""
         with self._lock:
             self._failed += 1
             self._last_failure = reason
 
-    def processed(self, result: FrameEmotions, latency_ms: dict[str, float]) -> None:
-        """A frame is done; ``latency_ms`` has the milliseconds of each stage, in order."""
+    def processed(self, result: FrameResult, latency_ms: dict[str, float]) -> None:
+        """Count a processed frame; ``latency_ms`` maps each stage to milliseconds, in order."""
         with self._lock:
-            self._done_s.append(self._clock())
+            self._processed_at_s.append(self._clock())
             self._processed += 1
             self._faces = len(result.faces)
-            reasons = (face.why.partition(":")[0] for face in result.faces if not face.usable)
-            self._rejected.update(reasons)
+            reasons = (
+                face.rejection_reason.partition(":")[0]
+                for face in result.faces
+                if not face.is_readable
+            )
+            self._rejections.update(reasons)
             for stage, spent_ms in latency_ms.items():
-                self._latency_ms.setdefault(stage, deque(maxlen=_WINDOW)).append(spent_ms)
+                stage_ms = self._latencies_ms.setdefault(stage, deque(maxlen=_NUM_LATENCIES))
+                stage_ms.append(spent_ms)
 
     def silent_s(self) -> float:
-        """Seconds since the last frame came in, or since birth."""
+        """Seconds since the last frame arrived, or since construction."""
         with self._lock:
-            return self._clock() - self._heard_s
+            return self._clock() - self._last_received_s
 
-    def report(self, silence_s: float) -> DiagnosticStatus:
-        """STALE after ``silence_s`` without a frame, WARN when frames failed since last time.
+    def report(self, timeout_s: float) -> DiagnosticStatus:
+        """Status: STALE after ``timeout_s`` without a frame, WARN for failures since last report.
 
-        ``silence_s`` 0: never stale.
+        ``timeout_s`` 0 disables STALE.
         """
         silent_s = self.silent_s()
         with self._lock:
             status = DiagnosticStatus(values=self._values(silent_s))
             rate = self._frames_per_s()
             status.level, status.message = DiagnosticStatus.OK, f"{rate:.1f} frames/s"
-            failures = self._failed - self._failed_before
-            self._failed_before = self._failed
-            if failures:
+            num_failures = self._failed - self._failed_at_last_report
+            self._failed_at_last_report = self._failed
+            if num_failures:
                 status.level = DiagnosticStatus.WARN
-                status.message = f"{failures} unusable frames, the last one: {self._last_failure}"
-            if 0 < silence_s <= silent_s:
+                status.message = f"{num_failures} frames failed, last error: {self._last_failure}"
+            if 0 < timeout_s <= silent_s:
                 status.level = DiagnosticStatus.STALE
                 status.message = f"no image for {silent_s:.0f} s"
         return status
@@ -95,21 +100,21 @@ class Monitor:
             "last_image_age_s": f"{silent_s:.2f}" if self._received else "",
             "faces": str(self._faces),
         }
-        for reason, count in sorted(self._rejected.items()):
+        for reason, count in sorted(self._rejections.items()):
             values[f"rejected.{reason}"] = str(count)
-        for stage, spent_ms in self._latency_ms.items():
-            middle, high = np.percentile(spent_ms, (50, 95))
-            values[f"latency_ms.{stage}.p50"] = f"{middle:.2f}"
-            values[f"latency_ms.{stage}.p95"] = f"{high:.2f}"
-        return to_values(values)
+        for stage, spent_ms in self._latencies_ms.items():
+            median, percentile_95 = np.percentile(spent_ms, (50, 95))
+            values[f"latency_ms.{stage}.p50"] = f"{median:.2f}"
+            values[f"latency_ms.{stage}.p95"] = f"{percentile_95:.2f}"
+        return to_key_values(values)
 
     def _frames_per_s(self) -> float:
         now_s = self._clock()
-        recent = [done_s for done_s in self._done_s if now_s - done_s <= _RATE_S]
+        recent = [at_s for at_s in self._processed_at_s if now_s - at_s <= _RATE_WINDOW_S]
         span_s = now_s - recent[0] if recent else 0.0
         return (len(recent) - 1) / span_s if span_s > 0 else 0.0
 
 
-def to_values(values: dict[str, str]) -> list[KeyValue]:
+def to_key_values(values: dict[str, str]) -> list[KeyValue]:
     """Keys and values of a DiagnosticStatus."""
     return [KeyValue(key=key, value=value) for key, value in values.items()]

@@ -1,6 +1,6 @@
-"""Tells the robot what is done with what is seen of people, where hri_privacy_msgs is installed.
+"""Declaration of personal data processing, where hri_privacy_msgs is installed.
 
-Nodes of ROS4HRI that keep personal data declare it on one latched topic for the whole robot.
+ROS4HRI nodes that process personal data declare it on one latched topic for the whole robot.
 """
 
 from importlib import import_module
@@ -11,53 +11,55 @@ from typing import Any
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from fer_ros.ros.params import NodeConfig
+from fer_ros.ros.parameters import NodeConfig
 
-TOPIC = "/data_management"  # that of hri_face_identification
+TOPIC = "/data_management"
+"""The topic that hri_face_identification uses."""
 
-_PACKAGE = "hri_privacy_msgs"  # robots without ROS4HRI need not install it
+_PACKAGE = "hri_privacy_msgs"  # optional
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class PrivacyNotice:
-    """The node's notice, until it is closed."""
+    """Latched privacy notice of the node until it is closed."""
 
     def __init__(self, node: Node, config: NodeConfig) -> None:
         self._node = node
-        self._kind: Any = import_module(f"{_PACKAGE}.msg").PersonalDataProcessor
-        self._publisher = node.create_publisher(self._kind, TOPIC, _LATCHED)
+        self._message_type: Any = import_module(f"{_PACKAGE}.msg").PersonalDataProcessor
+        self._publisher = node.create_publisher(self._message_type, TOPIC, _LATCHED)
         self.publish(config)
 
     def publish(self, config: NodeConfig) -> None:
-        """Tells what these settings mean, in place of what was told before."""
+        """Replace the notice by one for these settings."""
+        log_path = config.results_log_path
         self._publisher.publish(
-            self._kind(
+            self._message_type(
                 data_source_node=self._node.get_fully_qualified_name(),
                 user_friendly_source_name="Facial expressions",
                 data_purpose=purpose(config),
-                path=str(Path(config.log_path).absolute()) if config.log_path else "",
+                path=str(Path(log_path).absolute()) if log_path else "",
             )
         )
 
     def close(self) -> None:
-        """Takes the topic down."""
+        """Destroy the publisher."""
         self._node.destroy_publisher(self._publisher)
 
 
 def is_installed() -> bool:
-    """Whether there is a message for it."""
+    """Whether hri_privacy_msgs is installed."""
     return find_spec(_PACKAGE) is not None
 
 
 def purpose(config: NodeConfig) -> str:
-    """What the data is for, and what becomes of it, for those whom it is about."""
-    pictures = "No picture leaves the program or is kept."
-    if not config.privacy:
-        pictures = "Pictures of faces are shown to other programs that ask for them; none is kept."
-    results = "Nothing is written down."
-    if config.log_path:
-        results = "Expressions, times and places of faces in the image are written to a file."
+    """Purpose and use of the data, written for the people in front of the robot."""
+    images = "No image leaves the program and none is stored."
+    if config.publish_images:
+        images = "Images of faces are sent to other programs that subscribe; none is stored."
+    results = "No results are stored."
+    if config.results_log_path:
+        results = "Expressions, times and positions of faces in the image are stored in a file."
     return (
-        "The robot reads which emotion each face shows, so that it can respond to people. "
-        f"{pictures} {results}"
+        "The robot estimates which emotion each face shows, so that it can respond to people. "
+        f"{images} {results}"
     )

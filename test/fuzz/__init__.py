@@ -1,6 +1,6 @@
 """Bad input of every kind: what generates it, and what must hold whatever it is.
 
-Each property is a Hypothesis test of one door through which input comes in: the answer is a valid
+Each property is a Hypothesis test of one interface that reads external input: the answer is a valid
 result or a documented exception of one line. ``test_fuzz.py`` runs a few cases of each, always the
 same ones; ``make fuzz`` runs many, led by the coverage of the code.
 """
@@ -24,7 +24,7 @@ settings.register_profile(
 settings.load_profile("few")
 
 
-_MOST_MB = 100
+_MAX_MB = 100
 
 
 @contextmanager
@@ -44,12 +44,12 @@ def only(*documented: type[Exception], about: object = "") -> Iterator[None]:
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
+def limited_memory() -> Iterator[None]:
     """Ends in an error when the process had to grow by more than 100 MB."""
     before_mb = _peak_mb()
     yield
     grown_mb = _peak_mb() - before_mb
-    assert grown_mb < _MOST_MB, f"took {grown_mb:.0f} MB"
+    assert grown_mb < _MAX_MB, f"took {grown_mb:.0f} MB"
 
 
 def _peak_mb() -> float:

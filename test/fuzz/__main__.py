@@ -17,9 +17,9 @@ from pathlib import Path
 
 OUT = Path("out/fuzz")
 _INSTRUMENTED = ["fer_ros", "rosbags", "training", "yaml"]
-_MOST_PIXELS = 2**20  # of a claimed picture, for speed; the limit itself is tested elsewhere
+_MAX_PIXELS = 2**20  # of a claimed image, for speed; the limit itself is tested elsewhere
 _HANGS_S = 60
-_MOST_MB = 4000
+_MAX_MB = 4000
 _SEED_BYTES = 4096
 
 
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000, help="of each; default: %(default)s")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MOST_PIXELS))
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(_MAX_PIXELS))
     if options.here:
         _run(options.names[0], options.cases)
         return 0
@@ -48,9 +48,9 @@ def _in_process(name: str, cases: int) -> bool:
     command = [sys.executable, "-m", "fuzz", name, "--cases", str(cases), "--here"]
     with log.open("w") as file:
         passed = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode == 0
-    verdict = "passed" if passed else f"FAILED, see {log}"
+    outcome = "passed" if passed else f"FAILED, see {log}"
     print(
-        f"{name:<20} {cases:>8} cases in {time.monotonic() - begin_s:5.0f} s: {verdict}", flush=True
+        f"{name:<20} {cases:>8} cases in {time.monotonic() - begin_s:5.0f} s: {outcome}", flush=True
     )
     return passed
 
@@ -71,7 +71,7 @@ def _run(name: str, cases: int) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     (corpus / "seed").write_bytes(os.urandom(_SEED_BYTES))
     flags = ["-len_control=0", f"-max_len={2 * _SEED_BYTES}", f"-timeout={_HANGS_S}"]
-    flags += [f"-rss_limit_mb={_MOST_MB}", f"-artifact_prefix={OUT}/{name}-"]
+    flags += [f"-rss_limit_mb={_MAX_MB}", f"-artifact_prefix={OUT}/{name}-"]
     atheris.Setup([name, *flags, str(corpus)], _counted(PROPERTIES[name], cases))
     atheris.Fuzz()
 
@@ -86,7 +86,7 @@ def _counted(fuzz_property: Callable[[], None], cases: int) -> Callable[[bytes],
         passed += fuzz_one_input(data) is not None
         if passed == cases:
             print(f"{passed} cases passed", flush=True)
-            os._exit(0)  # libFuzzer has no other way to be told
+            os._exit(0)  # libFuzzer cannot be stopped otherwise
 
     return one
 

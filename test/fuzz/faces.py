@@ -1,4 +1,4 @@
-"""What a detector and a network could answer, at its worst, on its way to the emotions."""
+"""Extreme outputs of detector and network, through tracker and smoother."""
 
 import numpy as np
 from conftest import FakeClassifier
@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fer_ros.config import PipelineConfig, SmootherConfig, TrackerConfig
-from fer_ros.labels import EMOTIONS
+from fer_ros.emotions import EMOTIONS
 from fer_ros.pipeline import EmotionPipeline
-from fer_ros.smooth import Smoother
-from fer_ros.types import FaceBoxes, Frame, FrameEmotions
+from fer_ros.smoother import Smoother
+from fer_ros.types import FaceDetections, Frame, FrameResult
 
 _IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 _ANY = st.floats(width=32) | st.floats(-10, 80, width=32)
@@ -18,10 +18,10 @@ _STAMPS_S = st.floats(-(2.0**31), 2.0**31) | st.floats(0, 3)
 
 
 @st.composite
-def detections(draw: st.DrawFn) -> FaceBoxes:
+def detections(draw: st.DrawFn) -> FaceDetections:
     """Up to four faces anywhere, also inside out, nowhere, or without end."""
     count = draw(st.integers(0, 4))
-    return FaceBoxes(
+    return FaceDetections(
         draw(arrays(np.float32, (count, 4), elements=_ANY)),
         draw(arrays(np.float32, count, elements=st.floats(0, 1, width=32) | _ANY)),
         draw(arrays(np.float32, (count, 5, 2), elements=_ANY)),
@@ -29,12 +29,12 @@ def detections(draw: st.DrawFn) -> FaceBoxes:
 
 
 class Scripted:
-    """A detector that says what it was told to, frame after frame."""
+    """A detector with given results, frame by frame."""
 
-    def __init__(self, answers: list[FaceBoxes]) -> None:
+    def __init__(self, answers: list[FaceDetections]) -> None:
         self._answers = iter(answers)
 
-    def detect(self, image_rgb: np.ndarray) -> FaceBoxes:
+    def detect(self, image_rgb: np.ndarray) -> FaceDetections:
         return next(self._answers)
 
 
@@ -55,13 +55,13 @@ def any_detections(frames: list, points_xy: np.ndarray, probabilities: np.ndarra
             check(pipeline(Frame(_IMAGE, stamp_s)))
 
 
-def check(result: FrameEmotions) -> None:
+def check(result: FrameResult) -> None:
     ids = [face.id for face in result.faces]
     assert len(ids) == len(set(ids))
     for face in result.faces:
-        assert face.usable == (face.emotion is not None) == (not face.why)
-        assert len(face.why.splitlines()) <= 1
-        if face.usable:
+        assert face.is_readable == (face.emotion is not None) == (not face.rejection_reason)
+        assert len(face.rejection_reason.splitlines()) <= 1
+        if face.is_readable:
             assert np.isfinite(face.probabilities).all()
             assert abs(face.probabilities.sum() - 1) < 1e-3
 
@@ -77,7 +77,7 @@ def check(result: FrameEmotions) -> None:
 @example([], 0.4, 0.1)
 def any_probabilities(seen: list, time_constant_s: float, min_margin: float) -> None:
     """Smoothed ones sum to 1, and the label is an emotion."""
-    config = SmootherConfig(time_constant_s=time_constant_s, min_margin=min_margin)
+    config = SmootherConfig(time_constant_s=time_constant_s, switch_margin=min_margin)
     smoother = Smoother(config)
     for face, stamp_s, probabilities in seen:
         with np.errstate(all="ignore"):

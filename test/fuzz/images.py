@@ -1,4 +1,4 @@
-"""Image messages, raw and compressed, whose fields contradict each other or hold no picture."""
+"""Image messages, raw and compressed, whose fields contradict each other or hold no image."""
 
 import struct
 import zlib
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from fer_ros.decode import ConversionError, UnknownEncodingError
+from fer_ros.io.image_decoding import ConversionError, UnknownEncodingError
 from fer_ros.ros.convert import stamp_s, to_rgb
 from fer_ros.types import Frame
 from fuzz import only
@@ -29,7 +29,7 @@ _BYTES_PER_PIXEL = {
 }
 _UINT32 = st.integers(0, 2**32 - 1)
 _SIDES = st.one_of(st.integers(0, 34), st.sampled_from([480, 640, 4320, 7680, 2**31, 2**32 - 1]))
-_MOST_BYTES = 200_000  # of data that is really there
+_MAX_BYTES = 200_000  # of data that is really there
 # 4 x 4 pixels
 _GIF = (
     b"GIF87a\x04\0\x04\0\x80\0\0" + bytes(6) + b",\0\0\0\0\x04\0\x04\0\0\x08\t\0"
@@ -51,8 +51,8 @@ def raw_images(draw: st.DrawFn) -> Image:
     step = draw(st.one_of(st.just(row), st.integers(row - 2, row + 9), _UINT32))
     step = min(2**32 - 1, max(0, step))
     rows = height * 3 // 2 if encoding.startswith("nv") else height
-    wanted = min(step * rows, _MOST_BYTES)
-    length = draw(st.one_of(st.just(wanted), st.integers(0, min(wanted + 3, _MOST_BYTES))))
+    expected = min(step * rows, _MAX_BYTES)
+    length = draw(st.one_of(st.just(expected), st.integers(0, min(expected + 3, _MAX_BYTES))))
     pattern = draw(st.binary(min_size=1, max_size=16))
     message = Image(
         header=draw(_HEADERS),
@@ -71,7 +71,7 @@ def raw_images(draw: st.DrawFn) -> Image:
 @example(Image(height=1, width=1, encoding="rgb8", step=2**32 - 1, data=array("B", bytes(3))))
 @example(Image(height=4320, width=7680, encoding="bgr8", step=23040, data=array("B", bytes(9))))
 def raw_image(message: Image) -> None:
-    """The picture has the size that the message names, and makes a frame."""
+    """The image has the size that the message names, and makes a frame."""
     with only(ConversionError, UnknownEncodingError):
         image_rgb = to_rgb(message)
         assert image_rgb.shape == (message.height, message.width, 3)
@@ -79,19 +79,19 @@ def raw_image(message: Image) -> None:
 
 
 def _files() -> dict[str, bytes]:
-    """A small picture as a file of each kind that OpenCV reads."""
-    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    """A small image as a file of each kind that OpenCV reads."""
+    image = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
     endings = ("jpg", "png", "webp", "bmp", "tiff", "ppm")
-    files = {end: cv2.imencode(f".{end}", picture)[1].tobytes() for end in endings}
+    files = {end: cv2.imencode(f".{end}", image)[1].tobytes() for end in endings}
     return files | {"gif": _GIF}
 
 
 @st.composite
-def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
+def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     """A file that is whole, or whose end is missing, bytes are others, or a part is repeated."""
-    data = bytearray(whole)
+    data = bytearray(content)
     for place, value in draw(
-        st.lists(st.tuples(st.integers(0, len(whole) - 1), st.integers(0, 255)), max_size=6)
+        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
     ):
         data[place] = value
     if draw(st.booleans()):
@@ -101,7 +101,7 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
 
 
 def compressed_images() -> st.SearchStrategy[CompressedImage]:
-    """Bytes that were a picture, or any."""
+    """Bytes that were an image, or any."""
     files = st.sampled_from(sorted(_files().values())).flatmap(damaged)
     return st.builds(
         lambda header, form, data: CompressedImage(
@@ -116,7 +116,7 @@ def compressed_images() -> st.SearchStrategy[CompressedImage]:
 @given(compressed_images())
 @example(CompressedImage())
 def compressed_image(message: CompressedImage) -> None:
-    """A picture in RGB, or a line about why there is none."""
+    """An image in RGB, or a line about why there is none."""
     with only(ConversionError):
         image_rgb = to_rgb(message)
         assert (image_rgb.ndim, image_rgb.shape[2], image_rgb.dtype) == (3, 3, np.uint8)
@@ -128,7 +128,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _png(side: int) -> bytes:
-    """Animated, so that OpenCV makes room for the whole picture before it reads a pixel."""
+    """Animated, so that OpenCV allocates the whole image before it reads a pixel."""
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     animation = struct.pack(">II", 2, 0)
     frame = struct.pack(">IIIIIHHBB", 0, side, side, 0, 0, 1, 10, 0, 0)
@@ -142,14 +142,14 @@ def _png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
 
 
-def _patched(whole: bytes, after: bytes, skip: int, sides: bytes) -> bytes:
-    """The file with other sides, some bytes behind a mark of its header."""
-    place = whole.index(after) + len(after) + skip
-    return whole[:place] + sides + whole[place + len(sides) :]
+def _patched(content: bytes, after: bytes, skip: int, sides: bytes) -> bytes:
+    """The file with other sides, some bytes after a mark of its header."""
+    place = content.index(after) + len(after) + skip
+    return content[:place] + sides + content[place + len(sides) :]
 
 
 def _bmp(side: int) -> bytes:
-    """Run-length encoded: the picture may be longer than the file."""
+    """Run-length encoded: the image may be longer than the file."""
     info = struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 1078, 0, 0, 1078) + info + bytes(1024) + b"\0\1"
 
@@ -161,7 +161,7 @@ def _tiff(side: int) -> bytes:
 
 
 def bombs(side: int) -> dict[str, bytes]:
-    """Small files that claim a square picture of this side, up to 65535."""
+    """Small files that claim a square image of this side, up to 65535."""
     little, big = struct.pack("<HH", side, side), struct.pack(">HH", side, side)
     files = _files()
     return {

@@ -1,5 +1,6 @@
 """Files of labels, and the faces that they mean."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from fer_ros.evaluation.labels import Label, LabelError, Labeller, read_labels
-from fer_ros.labels import EMOTIONS
+from fer_ros.emotions import EMOTIONS
+from fer_ros.evaluation.ground_truth import ImageTime, Label, LabelError, LabelMatcher
+from fer_ros.evaluation.label_files import read_labels
 from fuzz import only
+from fuzz.images import damaged
 from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
 
 _KEYS = ("start_s", "end_s", "stamp_s", "emotion", "face", "x", "y", "bag")
@@ -58,6 +61,49 @@ def label_csv(content: bytes) -> None:
     _read(content, "labels.csv")
 
 
+@st.composite
+def label_rows(draw: st.DrawFn) -> tuple[list[Any], bytes]:
+    """Rows of labels, and a CSV file of them as people write it."""
+    rows = draw(
+        st.lists(
+            st.tuples(st.integers(0, 99), st.integers(100, 999), st.sampled_from(EMOTIONS)),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    delimiter = draw(st.sampled_from([",", ";", "\t"]))
+    lines = [["start_s", "end_s", "emotion"], *([str(value) for value in row] for row in rows)]
+    texts = [delimiter.join(line) for line in lines]
+    for text in draw(st.lists(st.sampled_from(["", "  ", "# made by hand"]), max_size=2)):
+        texts.insert(draw(st.integers(0, len(texts))), text)
+    end = draw(st.sampled_from(["\n", "\r\n"]))
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+    change = draw(st.sampled_from([str, str.upper, str.title]))
+    return rows, (end.join(map(change, texts)) + end).encode(encoding)
+
+
+@given(label_rows(), st.data())
+def label_rows_are_complete(written: tuple[list[Any], bytes], data: st.DataObject) -> None:
+    """Every row of a file is a label, and the right one; of a damaged file, every row or none."""
+    rows, content = written
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "labels.csv"
+        path.write_bytes(content)
+        labels = [
+            (label.start_s, label.end_s, EMOTIONS[label.emotion]) for label in read_labels(path)
+        ]
+        assert labels == rows
+        content = data.draw(damaged(content))
+        path.write_bytes(content)
+        with only(LabelError):
+            labels = read_labels(path)
+            is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+            text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+            lines = [line.strip() for line in re.split("\r\n|\r|\n", text)]
+            filled = [line for line in lines if line and not line.startswith("#")]
+            assert len(labels) == len(filled) - 1 or '"' in text, "rows are skipped in silence"
+
+
 @given(yaml_files(_ROWS))
 @example(b"")
 @example(yaml.safe_dump([{"stamp_s": 10**400, "emotion": "happy"}]).encode())
@@ -90,13 +136,14 @@ _LABELS = st.builds(
     ),
 )
 @example([], [np.zeros((0, 4), np.float32)])
-def labelled_faces(labels: list[Label], frames: list[Any]) -> None:
+def labeled_faces(labels: list[Label], frames: list[Any]) -> None:
     """No face has two labels, whatever the boxes are."""
-    labeller = Labeller(labels)
+    matcher = LabelMatcher(labels)
     for number, boxes_xyxy in enumerate(frames):
         ids = [f"f{face:05d}" for face in range(len(boxes_xyxy))]
         with np.errstate(all="ignore"):
-            found = [face for _, face in labeller.at(float(number), ids, boxes_xyxy)]
-        named = [face for face in found if face is not None]
+            time = ImageTime(number, number, number)
+            faces = [face for _, face in matcher.match(time, ids, boxes_xyxy)]
+        named = [face for face in faces if face is not None]
         assert len(named) == len(set(named))
         assert all(0 <= face < len(ids) for face in named)

@@ -1,4 +1,4 @@
-"""Model folders: cards that are wrong, weights files that are something else."""
+"""Model folders: invalid manifests and weights files."""
 
 import io
 import json
@@ -14,15 +14,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from fer_ros.align import TEMPLATE_XY
-from fer_ros.labels import EMOTIONS
-from fer_ros.model.checkpoint import check_conventions, read_state
-from fer_ros.weights import CARD_FILE, ModelError, read_card
+from fer_ros.emotions import EMOTIONS
+from fer_ros.inference.model_store import MANIFEST_FILE, ModelError, read_manifest
+from fer_ros.models.checkpoint import check_conventions, read_state
+from fer_ros.types import TEMPLATE_XY
 from fuzz import only
 from fuzz.images import damaged
 from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
 
-CARD: dict[str, Any] = {
+MANIFEST: dict[str, Any] = {
     "format": 1,
     "name": "mine",
     "architecture": "two_stream_small",
@@ -30,7 +30,7 @@ CARD: dict[str, Any] = {
     "sha256": "0" * 64,
     "config": {},
     "labels": list(EMOTIONS),
-    "input": {"size_px": 112, "luma": True, "mean": [0.5] * 3, "std": [0.5] * 3},
+    "input": {"size_px": 112, "grayscale": True, "mean": [0.5] * 3, "std": [0.5] * 3},
     "template_xy": TEMPLATE_XY.tolist(),
     "temperature": 1.0,
 }
@@ -38,49 +38,49 @@ _STATE = {"weight": torch.zeros(2, 3), "count": torch.zeros((), dtype=torch.int6
 
 
 @st.composite
-def cards(draw: st.DrawFn) -> dict[str, Any]:
-    """A card that is right, or wrong in some of its keys."""
-    card = dict(CARD)
-    for key in draw(st.lists(st.sampled_from(sorted(CARD)), max_size=2)):
-        card[key] = draw(ANYTHING)
+def manifests(draw: st.DrawFn) -> dict[str, Any]:
+    """A manifest that is right, or wrong in some of its keys."""
+    manifest = dict(MANIFEST)
+    for key in draw(st.lists(st.sampled_from(sorted(MANIFEST)), max_size=2)):
+        manifest[key] = draw(ANYTHING)
     if draw(st.booleans()):
-        card["input"] = CARD["input"] | {
-            draw(st.sampled_from(sorted(CARD["input"]))): draw(ANYTHING)
+        manifest["input"] = MANIFEST["input"] | {
+            draw(st.sampled_from(sorted(MANIFEST["input"]))): draw(ANYTHING)
         }
     if draw(st.booleans()):
-        card.pop(draw(st.sampled_from(sorted(card))), None)
-    return card
+        manifest.pop(draw(st.sampled_from(sorted(manifest))), None)
+    return manifest
 
 
-def _card(**changes: Any) -> bytes:
-    return yaml.safe_dump(CARD | changes).encode()
+def _manifest(**changes: Any) -> bytes:
+    return yaml.safe_dump(MANIFEST | changes).encode()
 
 
-@given(yaml_files(cards()))
+@given(yaml_files(manifests()))
 @example(b"")
-@example(_card())
-@example(_card(name="größer"))
-@example(_card(temperature=10**400))
-@example(_card(temperature=float("inf")))
-@example(_card(labels=list(range(8))))
-@example(_card(sha256="0\n0"))
-@example(_card(weights="../../../weights.safetensors"))
-@example(_card(weights="a\nb"))
-@example(_card(input=CARD["input"] | {"std": [float("nan")] * 3}))
-@example(_card(input=CARD["input"] | {"mean": [10**400] * 3}))
+@example(_manifest())
+@example(_manifest(name="größer"))
+@example(_manifest(temperature=10**400))
+@example(_manifest(temperature=float("inf")))
+@example(_manifest(labels=list(range(8))))
+@example(_manifest(sha256="0\n0"))
+@example(_manifest(weights="../../../weights.safetensors"))
+@example(_manifest(weights="a\nb"))
+@example(_manifest(input=MANIFEST["input"] | {"std": [float("nan")] * 3}))
+@example(_manifest(input=MANIFEST["input"] | {"mean": [10**400] * 3}))
 @example(BAD_YAML[2])
 @example(BAD_YAML[-1])
-def model_card(content: bytes) -> None:
-    """A card is read, fits this package and names a file of its folder, or is refused."""
+def model_manifest(content: bytes) -> None:
+    """A manifest is read, fits this package and names a file of its folder, or is refused."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / CARD_FILE).write_bytes(content)
+        (Path(folder) / MANIFEST_FILE).write_bytes(content)
         with only(ModelError):
-            card = read_card(Path(folder))
-            check_conventions(card)
-            assert card.weights_path.parent == Path(folder)
-            assert min(card.input.std) > 0
-            assert 0 < card.temperature < float("inf")
-            card.verify()
+            manifest = read_manifest(Path(folder))
+            check_conventions(manifest)
+            assert manifest.weights_path.parent == Path(folder)
+            assert min(manifest.input.std) > 0
+            assert 0 < manifest.temperature < float("inf")
+            manifest.verify()
 
 
 class Malicious:

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 
-from fuzz import bags, faces, images, labels, models, packs, settings, sources
+from fuzz import bags, datasets, faces, images, labels, media, models, settings, sources
 
 PROPERTIES: dict[str, Callable[[], None]] = {
-    each.__name__: each
-    for each in (
+    prop.__name__: prop
+    for prop in (
         images.raw_image,
         images.compressed_image,
         settings.settings_values,
         settings.parameter_file,
-        models.model_card,
+        models.model_manifest,
         models.weights_file,
+        media.image_file,
+        media.video_file,
+        media.animated_file,
         labels.label_csv,
+        labels.label_rows_are_complete,
         labels.label_yaml,
-        labels.labelled_faces,
+        labels.labeled_faces,
         bags.recording,
         bags.recording_metadata,
         faces.any_detections,
@@ -29,7 +33,7 @@ PROPERTIES: dict[str, Callable[[], None]] = {
         sources.source_parquet,
         sources.source_300w,
         sources.source_wflw,
-        packs.pack_shard,
-        packs.pack_card,
+        datasets.dataset_shard,
+        datasets.dataset_metadata,
     )
 }

@@ -88,13 +88,13 @@ def yaml_files(content: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
 
 @given(ANYTHING | _STAGES)
 @example({})
-@example({"tracker": {"max_missed_s": 10**400}})
+@example({"tracker": {"max_age_s": 10**400}})
 def settings_values(values: Any) -> None:
     """Settings of the type and range that they promise."""
     with only(ValueError):
         config = from_dict(PipelineConfig, values)
         assert from_dict(PipelineConfig, {}) == PipelineConfig()
-        assert isinstance(config.tracker.max_missed_s, float)
+        assert isinstance(config.tracker.max_age_s, float)
 
 
 def _parameters(content: Any, section: Any = "emotion_node") -> dict[Any, Any]:
@@ -114,7 +114,7 @@ def parameter_file(content: bytes) -> None:
     """``--params`` takes it or says in one line why not."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
-    (option,) = [each for each in parser._actions if each.dest == "params"]
+    (option,) = [action for action in parser._actions if action.dest == "params"]
     assert callable(option.type)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "params.yaml"

@@ -1,4 +1,4 @@
-"""Data sets in every layout whose tables, annotations, names or pages are wrong."""
+"""Datasets in every layout whose tables, annotations, names or pages are wrong."""
 
 import io
 import tempfile
@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fer_ros.labels import EMOTIONS, FERPLUS_VOTES
-from fuzz import little_memory, only
+from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
+from fuzz import limited_memory, only
+from fuzz.datasets import FALSE_HEADERS, npy, npy_files
 from fuzz.images import damaged
-from fuzz.packs import LIES, npy, npy_files
-from training.rows import Row, Wanted
-from training.sources import open_source
+from training.datasets.readers.registry import open_source
+from training.datasets.records import Sample, SourceRequest
 
 _OVERLONG = "x" * 300 + ".png"
 _WORDS = st.one_of(
@@ -45,30 +45,31 @@ def tables(
         place = draw(st.integers(0, len(line)))
         line[place : place + draw(st.integers(0, 2))] = [draw(_WORDS)]
     quote = draw(st.booleans())
-    text = "\n".join(",".join(f'"{each}"' if quote else each for each in line) for line in lines)
+    text = "\n".join(",".join(f'"{cell}"' if quote else cell for cell in line) for line in lines)
     content = text.encode("utf-8", "surrogatepass") + b"\n"
     return draw(st.just(content) | damaged(content) | st.binary(max_size=60))
 
 
-def _check_rows(folder: Path, wanted: Wanted, kind: str = "") -> None:
-    """Rows are as ``training.rows`` promises, or there is one line about this data set."""
-    with warnings.catch_warnings(), little_memory(), only(ValueError, about=folder):
+def _check_rows(folder: Path, request: SourceRequest, kind: str = "") -> None:
+    """Rows are as ``training.datasets.records`` promises, or there is one line about this data
+    set."""
+    with warnings.catch_warnings(), limited_memory(), only(ValueError, about=folder):
         warnings.simplefilter("error", RuntimeWarning)
-        source = open_source(wanted, kind)
-        for row in source.rows:
+        source = open_source(request, kind)
+        for row in source.samples:
             _check_row(row)
         with only(ValueError, about=folder):
-            assert all(isinstance(data, bytes) for _, _, data in source.pictures(0, 4))
+            assert all(isinstance(data, bytes) for _, _, data in source.images(0, 4))
 
 
-def _check_row(row: Row) -> None:
+def _check_row(row: Sample) -> None:
     np.array(row.votes, np.uint8)
     np.array(row.dup_group, np.int32)
     assert len(row.votes) in (0, 10)
     assert -1 <= row.label < len(EMOTIONS)
     assert all(isinstance(text, str) for text in (row.name, row.identity, row.source))
     boxes_points = ((row.box_xyxy, {(0,), (4,)}), (row.points_xy, {(0, 2), (5, 2)}))
-    for values, shapes in (*boxes_points, (row.points68_xy, {(0, 2), (68, 2)})):
+    for values, shapes in (*boxes_points, (row.landmarks68_xy, {(0, 2), (68, 2)})):
         assert values.shape in shapes
         assert values.dtype == np.float32
         assert np.isfinite(values).all()
@@ -76,14 +77,14 @@ def _check_row(row: Row) -> None:
 
 
 def _check_file(name: str, content: bytes, kind: str, *others: str) -> None:
-    """A data set of this one file, and of empty ones."""
+    """A dataset of this one file, and of empty ones."""
     with tempfile.TemporaryDirectory() as folder:
-        for each in (name, *others):
-            path = Path(folder) / each
+        for file_name in (name, *others):
+            path = Path(folder) / file_name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content if each == name else b"")
-        _check_rows(Path(folder), Wanted(Path(folder) / name), kind)
-        _check_rows(Path(folder), Wanted(Path(folder)))
+            path.write_bytes(content if file_name == name else b"")
+        _check_rows(Path(folder), SourceRequest(Path(folder) / name), kind)
+        _check_rows(Path(folder), SourceRequest(Path(folder)))
 
 
 _FER = ",".join(["Usage", "Image name", *FERPLUS_VOTES])
@@ -97,7 +98,7 @@ _FER = ",".join(["Usage", "Image name", *FERPLUS_VOTES])
 @example(f"{_FER}\nTraining,a\0.png,{'0,' * 9}1\n".encode())
 @example(b'Usage,"Image name\n",happiness\n')
 def source_ferplus_csv(content: bytes) -> None:
-    """``fer2013new.csv``: ten votes of each picture."""
+    """``fer2013new.csv``: ten votes of each image."""
     _check_file("fer2013new.csv", content, "ferplus-csv", "a.png")
 
 
@@ -106,12 +107,12 @@ def source_ferplus_csv(content: bytes) -> None:
 @example(f"a.png,0,{'0,' * 9}²\n".encode())
 @example(f"a.png,0,{'0,' * 9}256\n".encode())
 def source_ferplus(content: bytes) -> None:
-    """``label.csv`` of FER2013Train: ten votes of each picture."""
+    """``label.csv`` of FER2013Train: ten votes of each image."""
     with tempfile.TemporaryDirectory() as top:
         folder = Path(top) / "FER2013Train"
         folder.mkdir()
         (folder / "label.csv").write_bytes(content)
-        _check_rows(Path(top), Wanted(Path(top)))
+        _check_rows(Path(top), SourceRequest(Path(top)))
 
 
 _POINTS = st.lists(_PIXELS, min_size=1, max_size=3).map(lambda few: ";".join((few * 136)[:136]))
@@ -148,9 +149,9 @@ _LANDMARKS = npy(np.linspace(0, 99, 136).astype(str))
 @example(npy("3" * 5000), _LANDMARKS)
 @example(npy("3"), npy(np.full(136, "3e38")))
 @example(npy("3"), npy(np.full(136, 1e300)))
-@example(LIES["10^12 numbers"], b"")
-@example(npy("3"), LIES["10^12 numbers"])
-@example(npy("3"), LIES["10^12 words"])
+@example(FALSE_HEADERS["10^12 numbers"], b"")
+@example(npy("3"), FALSE_HEADERS["10^12 numbers"])
+@example(npy("3"), FALSE_HEADERS["10^12 words"])
 def source_affectnet(expression: bytes, landmarks: bytes) -> None:
     """``annotations`` of AffectNet: arrays in NumPy's format."""
     with tempfile.TemporaryDirectory() as top:
@@ -161,7 +162,7 @@ def source_affectnet(expression: bytes, landmarks: bytes) -> None:
         (Path(top) / "annotations" / "0_lnd.npy").write_bytes(landmarks)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of headers of Python 2
-            _check_rows(Path(top), Wanted(Path(top)))
+            _check_rows(Path(top), SourceRequest(Path(top)))
 
 
 _FILE_NAMES = st.sampled_from(["Happy", "sad", "train", "val", "a.jpg", "2.png", "x\ny", ".h"])
@@ -173,13 +174,13 @@ _FILE_NAMES = st.sampled_from(["Happy", "sad", "train", "val", "a.jpg", "2.png",
 @example([["happy", "a.jpg", "b.jpg"]])
 @example([["train", "happy", "\udce4.jpg"]])
 def source_folders(paths: list[list[str]]) -> None:
-    """Folders of emotions, of splits, or of anything; a picture may be a folder."""
+    """Folders of emotions, of splits, or of anything; an image may be a folder."""
     with tempfile.TemporaryDirectory() as top:
         for parts in paths:
             if all(part not in ("", ".", "..") and not set("/\0") & set(part) for part in parts):
                 _make_file(Path(top).joinpath(*parts))
         for kind in ("", "folders", "faces"):
-            _check_rows(Path(top), Wanted(Path(top)), kind)
+            _check_rows(Path(top), SourceRequest(Path(top)), kind)
 
 
 def _make_file(path: Path) -> None:
@@ -277,11 +278,11 @@ def _twice() -> bytes:
 @example(_parquet({"name": ["a"], "image": ["x"]}))
 @example(_parquet({"name": ["a"], "image": [{"bytes": b"x"}]}))
 def source_parquet(content: bytes) -> None:
-    """A Parquet file: names, pictures, votes or labels."""
+    """A Parquet file: names, images, votes or labels."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "set_train.parquet"
         path.write_bytes(content)
-        _check_rows(path, Wanted(path))
+        _check_rows(path, SourceRequest(path))
 
 
 def _pts(points: int, word: str = "1.5") -> bytes:
@@ -301,7 +302,7 @@ def _pts(points: int, word: str = "1.5") -> bytes:
 @example(_pts(68, "nan"))
 @example(_pts(68, "9" * 5000))
 def source_300w(content: bytes) -> None:
-    """A ``.pts`` file: 68 points of a picture."""
+    """A ``.pts`` file: 68 points of an image."""
     _check_file("a.pts", content, "300w", "a.png")
 
 

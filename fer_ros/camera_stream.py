@@ -1,0 +1,236 @@
+"""Processing of one camera: detection and tracking before the network, smoothing after it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.alignment import align, crop_to_frame
+from fer_ros.config import PipelineConfig, QualityConfig
+from fer_ros.detection_scheduler import DetectionScheduler
+from fer_ros.detector import FaceDetector, ImageDetector
+from fer_ros.emotions import EMOTIONS
+from fer_ros.face_ids import IdFactory
+from fer_ros.image_rotation import rotate_box_back, rotate_image, rotate_points_back
+from fer_ros.landmark_propagation import LandmarkPropagator
+from fer_ros.quality import detection_rejection, landmark_rejection
+from fer_ros.smoother import Smoother
+from fer_ros.stage_timer import StageTimer
+from fer_ros.stream_clock import MAX_GAP_S, StreamClock, StreamTime
+from fer_ros.tracker import Tracker
+from fer_ros.types import (
+    AlignedFaces,
+    FaceDetections,
+    FaceEmotion,
+    FacePredictions,
+    Frame,
+    FrameResult,
+    TrackedFace,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PendingFrame:
+    """A frame whose faces are tracked, but not classified yet.
+
+    ``rejections`` holds a reason for each of ``faces``, "" where the face passed; ``aligned`` are
+    the crops of the faces that passed, in the order of ``faces``. Boxes and points are in pixels of
+    the image turned upright; ``size_wh`` is the size of the image as it came.
+    """
+
+    time: StreamTime
+    size_wh: tuple[int, int]
+    faces: list[TrackedFace]
+    rejections: list[str]
+    aligned: AlignedFaces
+    num_detections: int
+    timer: StageTimer
+
+
+class CameraStream:
+    """Tracks and smooths the faces of one camera; the network runs in between.
+
+    ``detector`` may be shared. ``new_id`` gives the ids of the faces.
+    """
+
+    def __init__(
+        self, config: PipelineConfig, detector: FaceDetector, new_id: IdFactory | None = None
+    ) -> None:
+        self._detector = detector
+        self._scheduler: DetectionScheduler | None = None
+        if isinstance(detector, ImageDetector):
+            self._scheduler = DetectionScheduler(detector)
+        self._clock = StreamClock()
+        self._tracker = Tracker(config.tracker, new_id)
+        self._smoother = Smoother(config.smoother)
+        self._propagator = LandmarkPropagator()
+        self._config = config
+        self.reconfigure(config)
+
+    @property
+    def detection_plan(self) -> str:
+        """The detection plan in one line; "" where every frame is searched alike."""
+        if self._scheduler and not self._config.detector.input_size_px:
+            return self._scheduler.describe()
+        return ""
+
+    @property
+    def live_ids(self) -> list[str]:
+        """Ids of the faces that are visible or may come back, oldest first."""
+        return self._tracker.live_ids
+
+    def reconfigure(self, config: PipelineConfig) -> None:
+        """Apply other settings. Faces keep their ids and emotions, unless the rotation changes."""
+        if config.image_rotation != self._config.image_rotation:
+            self.reset()
+        self._config = config
+        self._clock.max_gap_s = max(MAX_GAP_S, config.tracker.max_age_s)
+        self._tracker.config = config.tracker
+        self._smoother.config = config.smoother
+
+    def reset(self) -> None:
+        """Forget all faces: the next frame shows another place or time."""
+        self._clock.reset()
+        self._forget_faces()
+
+    def preprocess(self, frame: Frame) -> PendingFrame:
+        """Detect, track and align the faces of a frame, up to the network.
+
+        The result is given to ``postprocess`` before the next frame, or is dropped.
+        """
+        timer = StageTimer()
+        time = self._clock.update(frame.stamp_s, frame.arrival_s)
+        if time.event.starts_stream:
+            self._forget_faces()
+        upright_rgb = rotate_image(frame.image_rgb, self._config.image_rotation)
+        detections = self._detect(upright_rgb, time.time_s)
+        timer.mark("detect")
+        faces = self._tracker.update(detections, time.time_s)
+        rejections = [detection_rejection(face, self._config.quality) for face in faces]
+        timer.mark("track")
+        passed = [face for face, reason in zip(faces, rejections, strict=True) if not reason]
+        points_xy = np.array([face.points_xy for face in passed], np.float32).reshape(-1, 5, 2)
+        aligned = align(upright_rgb, points_xy)
+        timer.mark("align")
+        height, width = frame.image_rgb.shape[:2]
+        return PendingFrame(
+            time, (width, height), faces, rejections, aligned, len(detections), timer
+        )
+
+    def postprocess(self, pending: PendingFrame, predictions: FacePredictions) -> FrameResult:
+        """Assess and smooth the faces of a frame; ``predictions`` are those of its crops."""
+        points_xy = crop_to_frame(predictions.points_xy, pending.aligned.frame_to_crop)
+        pending.timer.mark("classify")
+        time_s = pending.time.time_s
+        passed = [
+            face.id
+            for face, reason in zip(pending.faces, pending.rejections, strict=True)
+            if not reason
+        ]
+        tracked = self._propagator.update(
+            pending.faces,
+            dict(zip(passed, points_xy, strict=True)),
+            time_s,
+            pending.num_detections,
+        )
+        faces, rows = [], iter(range(len(passed)))
+        for face, reason in zip(tracked, pending.rejections, strict=True):
+            if reason:
+                faces.append(unclassified_face(face, reason))
+                continue
+            row = next(rows)
+            crop_rgb, raw = pending.aligned.crops_rgb[row], predictions.probabilities[row]
+            quality = self._config.quality
+            assessed = assess_face(
+                face, points_xy[row], raw, crop_rgb, time_s, quality, self._smoother
+            )
+            faces.append(replace(assessed, blendshapes=predictions.blendshapes_of(row)))
+        if self._config.image_rotation:
+            faces = [self._rotate_back(face, pending.size_wh) for face in faces]
+        self._smoother.forget_older(time_s)
+        pending.timer.mark("smooth")
+        return FrameResult(
+            pending.time.stamp_s,
+            faces,
+            pending.timer.latency_ms,
+            pending.time.event,
+            pending.time.is_estimated,
+        )
+
+    def _rotate_back(self, face: FaceEmotion, size_wh: tuple[int, int]) -> FaceEmotion:
+        degrees = self._config.image_rotation
+        return replace(
+            face,
+            box_xyxy=rotate_box_back(face.box_xyxy, degrees, size_wh),
+            points_xy=rotate_points_back(face.points_xy, degrees, size_wh),
+        )
+
+    def _detect(self, image_rgb: NDArray[np.uint8], time_s: float) -> FaceDetections:
+        if self._scheduler and not self._config.detector.input_size_px:
+            propagator = self._propagator
+            return self._scheduler.detect(
+                image_rgb, time_s, propagator.faces, propagator.propagated_ids
+            )
+        propagated = self._propagator.predict(time_s, self._config.detector.interval)
+        return self._detector.detect(image_rgb) if propagated is None else propagated
+
+    def _forget_faces(self) -> None:
+        if self._scheduler:
+            self._scheduler.reset()
+        self._tracker.reset()
+        self._smoother.reset()
+        self._propagator.reset()
+
+
+def unclassified_face(face: TrackedFace, rejection_reason: str) -> FaceEmotion:
+    """Result of a face that was rejected before the network: its outputs are NaN."""
+    unknown = np.full(len(EMOTIONS), np.nan, np.float32)
+    return FaceEmotion(
+        id=face.id,
+        box_xyxy=face.box_xyxy,
+        score=face.score,
+        points_xy=np.full((68, 2), np.nan, np.float32),
+        probabilities=unknown,
+        raw_probabilities=unknown,
+        emotion=None,
+        is_readable=False,
+        rejection_reason=rejection_reason,
+        is_classified=False,
+    )
+
+
+def assess_face(
+    face: TrackedFace,
+    points_xy: NDArray[np.float32],
+    raw: NDArray[np.float32],
+    crop_rgb: NDArray[np.uint8],
+    time_s: float,
+    quality: QualityConfig,
+    smoother: Smoother,
+) -> FaceEmotion:
+    """Result of a classified face. One that cannot be read leaves ``smoother`` as it was.
+
+    Args:
+        face: the tracked face.
+        points_xy: its landmarks (68, 2) in pixels of the frame.
+        raw: probabilities (8,) of this frame alone.
+        crop_rgb: the aligned crop (112, 112, 3).
+        time_s: stream time of the frame.
+        quality: thresholds of the quality gate.
+        smoother: the smoother of the camera.
+    """
+    smoothed, emotion = raw, None
+    reason = landmark_rejection(points_xy, crop_rgb, quality)
+    if not reason:
+        smoothed, emotion = smoother.update(face.id, time_s, raw)
+    return FaceEmotion(
+        id=face.id,
+        box_xyxy=face.box_xyxy,
+        score=face.score,
+        points_xy=points_xy,
+        probabilities=smoothed,
+        raw_probabilities=raw,
+        emotion=emotion,
+        is_readable=not reason,
+        rejection_reason=reason,
+    )

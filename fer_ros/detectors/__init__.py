@@ -1,0 +1,1 @@
+"""Face detection networks: an image at its own size to boxes, scores and five points."""

@@ -1,0 +1,186 @@
+"""Runtime of a detector: PyTorch on CUDA, or ONNX Runtime on CUDA or the CPU."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.detectors.base import DetectorError
+from fer_ros.inference.devices import cuda_status
+from fer_ros.inference.execution_providers import ProviderError, TensorRtProfile, open_session
+from fer_ros.io.errors import single_line
+
+if TYPE_CHECKING:
+    import onnx
+
+_MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX = 32, 320, 1024
+_INITIAL_RETRY_S, _MAX_RETRY_S = 1.0, 64.0
+
+_log = logging.getLogger(__name__)
+
+
+class DetectorRuntime(Protocol):
+    """A detector's graph on one device, ``cpu`` or ``cuda``."""
+
+    @property
+    def device(self) -> str:
+        """Device that computes it."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs for a batch (1, 3, h, w), sides multiples of 32. Raises RuntimeError."""
+        ...
+
+
+class DetectorSession:
+    """A detector's graph. While a CUDA device fails, the CPU computes.
+
+    The device is tried again after 1 s; each further failure doubles this time, up to 64 s.
+    """
+
+    def __init__(
+        self,
+        runtime: DetectorRuntime,
+        open_cpu: Callable[[], DetectorRuntime],
+        fallback: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Wrap ``runtime``.
+
+        Args:
+            runtime: the runtime to use.
+            open_cpu: opens the one that takes over. Raises ProviderError.
+            fallback: why a better runtime is not used, "" if none failed.
+            clock: monotonic time in seconds.
+        """
+        self._runtime = runtime
+        self._open_cpu = open_cpu
+        self._cpu: DetectorRuntime | None = None
+        self._fallback = fallback
+        self._last_error = ""
+        self._clock = clock
+        self._retry_wait_s = _INITIAL_RETRY_S
+        self._retry_at_s = 0.0
+
+    @property
+    def device(self) -> str:
+        """Device in use at the moment."""
+        return self._cpu.device if self._cpu and self._last_error else self._runtime.device
+
+    @property
+    def fallback(self) -> str:
+        """Why a better runtime is not in use, or what fails at the moment; "" if nothing."""
+        return "; ".join(filter(None, (self._fallback, self._last_error)))
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs for a batch (1, 3, h, w), sides multiples of 32.
+
+        Raises RuntimeError when the CPU cannot compute it either.
+        """
+        if self._runtime.device == "cpu":
+            return self._runtime.run(batch)
+        if not self._last_error or self._clock() >= self._retry_at_s:
+            try:
+                outputs = self._runtime.run(batch)
+            except RuntimeError as error:
+                self._postpone(error)
+            else:
+                self._recover()
+                return outputs
+        try:
+            self._cpu = self._cpu or self._open_cpu()
+        except ProviderError as error:
+            raise RuntimeError(f"{self._last_error}; {error}") from None
+        return self._cpu.run(batch)
+
+    def _postpone(self, error: RuntimeError) -> None:
+        is_new = not self._last_error
+        self._last_error = (
+            f"face detector on {self._runtime.device}: {single_line(error)}; the CPU takes over"
+        )
+        self._retry_at_s = self._clock() + self._retry_wait_s
+        self._retry_wait_s = min(2 * self._retry_wait_s, _MAX_RETRY_S)
+        if is_new:
+            _log.warning("%s; the device is tried again later", self._last_error)
+
+    def _recover(self) -> None:
+        if self._last_error:
+            _log.warning("face detector on %s works again", self._runtime.device)
+        self._last_error, self._retry_wait_s = "", _INITIAL_RETRY_S
+
+
+class SessionNetwork:
+    """Base of the face detection networks: one graph in a session, whose state it reports."""
+
+    def __init__(self, session: DetectorSession) -> None:
+        self._session = session
+
+    @property
+    def device(self) -> str:
+        """Device in use at the moment: cpu or cuda."""
+        return self._session.device
+
+    @property
+    def fallback(self) -> str:
+        """Why a better runtime is not in use, or what fails at the moment; "" if nothing."""
+        return self._session.fallback
+
+    def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Return the outputs for one image (1, 3, h, w), each without its batch dimension.
+
+        Raises RuntimeError, one line that names the detector.
+        """
+        try:
+            outputs = self._session.run(batch)
+        except RuntimeError as error:
+            raise RuntimeError(f"face detector: {error}") from None
+        return [output[0] for output in outputs]
+
+
+def open_detector(
+    model: "onnx.ModelProto", device: str, threads: int, torch_works: bool
+) -> DetectorSession:
+    """Open a graph on ``device`` (auto, cpu, cuda or cuda:N), or on the CPU where that fails.
+
+    ``torch_works``: whether PyTorch can compute the graph. A log line and the session's
+    ``fallback`` name what failed. Raises DetectorError when nothing can compute the graph.
+    """
+    graph = model.SerializeToString()
+    profile = TensorRtProfile(
+        hashlib.sha256(graph).hexdigest(),
+        model.graph.input[0].name,
+        *((1, 3, side, side) for side in (_MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX)),
+    )
+
+    def open_cpu() -> DetectorRuntime:
+        return open_session(graph, "cpu", threads)[0]
+
+    errors: list[str] = []
+    has_cuda = device != "cpu" and cuda_status().count > 0
+    if has_cuda and torch_works:
+        try:
+            from fer_ros.detectors.torch_graph import TorchGraph
+
+            return DetectorSession(
+                TorchGraph(model, "cuda" if device == "auto" else device), open_cpu
+            )
+        except (ImportError, RuntimeError) as error:
+            errors.append(f"PyTorch on {device}: {single_line(error)}")
+    for candidate in [device] if device in {"auto", "cpu"} else [device, "cpu"]:
+        try:
+            runtime, reason = open_session(graph, candidate, threads, profile=profile)
+        except ProviderError as error:
+            errors.append(str(error))
+            continue
+        if has_cuda and runtime.device == "cpu" and not (errors or reason):
+            reason = "ONNX Runtime: this build is for the CPU only"
+        fallback = "; ".join(filter(None, [*errors, reason]))
+        if fallback:
+            fallback = f"face detector on {runtime.device}: {fallback}"
+            _log.warning("%s", fallback)
+        return DetectorSession(runtime, open_cpu, fallback)
+    raise DetectorError(f"face detector: {'; '.join(errors)}")

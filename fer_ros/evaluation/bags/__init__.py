@@ -1,0 +1,1 @@
+"""Read, write and create ROS 2 bags."""

@@ -1,0 +1,120 @@
+"""Cache of evaluation results: one folder per recording, so that a later run can resume.
+
+``faces.csv`` and ``result.json`` are identical in two runs, ``latency.json`` is not. ``key.json``
+is written last and describes the evaluation. A folder without it, or with another key, is
+not used.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from fer_ros.evaluation.code_version import code_version
+from fer_ros.evaluation.metrics.error_segments import ErrorSegment
+from fer_ros.evaluation.predictions import PredictionTable
+from fer_ros.evaluation.replay import EvaluationResult, EvaluationTask
+from fer_ros.inference.model_store import find_model, read_manifest
+from fer_ros.io.errors import single_line
+
+_TABLE, _RESULT, _LATENCY, _KEY = "faces.csv", "result.json", "latency.json", "key.json"
+
+
+def cache_key(task: EvaluationTask) -> dict[str, Any]:
+    """What a result depends on: the code, the files of the bag, labels, settings and models.
+
+    Raises ModelError when there is no such model, OSError when a file cannot be read.
+    """
+    bags = [bag for bag in (task.bag, task.source_bag) if bag]
+    bag_files = [file for bag in bags for file in (bag, *sorted(bag.glob("*")))]
+    model = task.config.classifier.model
+    settings = {
+        name: value for name, value in asdict(task).items() if name not in ("bag", "record")
+    }
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return {
+        "bag": str(task.bag.resolve()),
+        "files": [
+            [file.name, file.stat().st_size, file.stat().st_mtime_ns]
+            for file in bag_files
+            if file.is_file()
+        ],
+        "code": code_version(),
+        "detector": _file_sha256(task.config.detector.model_path),
+        "model": "" if task.predictions_topic else read_manifest(find_model(model)).sha256,
+        "settings": hashlib.sha256(text.encode()).hexdigest(),
+        "recorded": task.record is not None,
+    }
+
+
+def _file_sha256(path: str) -> str:
+    """Digest of a file that the settings name; empty for the published one or a missing file."""
+    file = Path(path).expanduser()
+    return hashlib.sha256(file.read_bytes()).hexdigest() if path and file.is_file() else ""
+
+
+def save(folder: Path, result: EvaluationResult, key: dict[str, Any]) -> None:
+    """Write the result of one recording. Raises OSError, which names a file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _KEY).unlink(missing_ok=True)
+    with add_path_to_oserror(folder / _TABLE):
+        result.predictions.write(folder / _TABLE)
+    content = {
+        field.name: getattr(result, field.name)
+        for field in fields(result)
+        if field.name not in ("predictions", "latency_ms", "error_segments")
+    }
+    content["error_segments"] = [_segment_to_json(segment) for segment in result.error_segments]
+    write_json(folder / _RESULT, content)
+    write_json(folder / _LATENCY, result.latency_ms, indent=None)
+    write_json(folder / _KEY, key)
+
+
+def load(folder: Path, key: dict[str, Any] | None = None) -> EvaluationResult | None:
+    """Read what ``save`` wrote. None if missing, damaged or, with ``key``, of another key."""
+    try:
+        if key not in (None, read_json(folder / _KEY)):
+            return None
+        content = read_json(folder / _RESULT)
+        latency_ms = read_json(folder / _LATENCY)
+        segments = [_segment_from_json(segment) for segment in content.pop("error_segments")]
+        predictions = PredictionTable.read(folder / _TABLE)
+        return EvaluationResult(
+            predictions, **content, latency_ms=latency_ms, error_segments=segments
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
+    """Write strict JSON that ends with a line feed. Raises OSError, which names the file."""
+    text = json.dumps(content, indent=indent, allow_nan=False)
+    with add_path_to_oserror(path):
+        path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def add_path_to_oserror(path: Path) -> Iterator[None]:
+    """Add ``path`` to an OSError without a file name, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, single_line(error), str(error.filename or path)) from None
+
+
+def read_json(path: Path) -> Any:
+    """Read what ``write_json`` wrote. Raises OSError or ValueError."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _segment_to_json(segment: ErrorSegment) -> dict[str, Any]:
+    return asdict(segment) | {"jpeg": base64.b64encode(segment.jpeg).decode()}
+
+
+def _segment_from_json(content: dict[str, Any]) -> ErrorSegment:
+    jpeg, box = base64.b64decode(content["jpeg"]), tuple(content["box_xyxy"])
+    return ErrorSegment(**content | {"jpeg": jpeg, "box_xyxy": box})

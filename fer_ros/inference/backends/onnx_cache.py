@@ -1,0 +1,139 @@
+"""Cache of exported ONNX graphs, so that PyTorch is needed once per model only."""
+
+import hashlib
+import json
+import logging
+import platform
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from fer_ros.emotions import EMOTIONS
+from fer_ros.inference.backends import BackendError
+from fer_ros.inference.model_store import ModelError, ModelManifest, cache_folder, is_onnx_model
+from fer_ros.io.atomic_write import atomic_write
+from fer_ros.io.errors import single_line
+from fer_ros.types import TEMPLATE_XY
+
+GRAPH_INPUT = "crops_rgb"
+"""Name of the exported graph's only input."""
+
+WEIGHT_BITS = "weight_bits"
+"""Metadata key of int8 graphs: bits that their weights use."""
+
+EXPORT_VERSION = 6
+"""Version of the exporter; graphs of other versions are not used."""
+
+_log = logging.getLogger(__name__)
+
+
+def uses_nchwc_layout() -> bool:
+    """Whether ONNX Runtime convolves in its blocked NCHWc layout here, as on x86 CPUs.
+
+    Graphs for it avoid layers that the layout lacks; they compute the same as other graphs.
+    """
+    return platform.machine().lower() in {"x86_64", "amd64"}
+
+
+def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
+    """Path of the exported graph; depends on all of the manifest that the graph contains."""
+    values = asdict(manifest)
+    for key in ("folder", "priors", "quantized_from"):
+        del values[key]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
+    suffix = "-nchwc" if nchwc else ""
+    name = f"{manifest.sha256[:16]}-{digest[:16]}-v{EXPORT_VERSION}{suffix}.onnx"
+    return cache_folder() / name
+
+
+def load_or_export(manifest: ModelManifest, on_cpu: bool = True) -> bytes:
+    """Load a model's graph: its weights file, the cached export, or a new export.
+
+    Args:
+        manifest: the model.
+        on_cpu: whether the graph is for the CPU of this machine.
+
+    Raises:
+        ModelError: the model cannot be used.
+        BackendError: it cannot be exported.
+    """
+    manifest.verify()
+    if is_onnx_model(manifest):
+        return _load_shipped(manifest)
+    nchwc = on_cpu and uses_nchwc_layout()
+    path = cache_path(manifest, nchwc)
+    return _load_cached(path) or _export_and_cache(manifest, nchwc, path)
+
+
+def store_graph(graph: bytes, path: Path) -> None:
+    """Write a graph and, beside it, its sha256, atomically. Raises OSError."""
+    replace_file(path, graph)
+    replace_file(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
+
+
+def export_graph(manifest: ModelManifest, nchwc: bool = False) -> bytes:
+    """Export a model with ``export_onnx``. Raises ModelError or BackendError."""
+    if is_onnx_model(manifest):
+        raise ModelError(f"model {manifest.name}: {manifest.weights_path} is an ONNX graph already")
+    try:
+        from fer_ros.inference.backends.onnx_export import export_onnx
+    except ImportError as error:
+        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {error}") from None
+    try:
+        return export_onnx(manifest, nchwc)
+    except RuntimeError as error:
+        reason = single_line(error)
+        raise BackendError(f"model {manifest.name} cannot be exported to ONNX: {reason}") from None
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file atomically. Raises OSError."""
+    with atomic_write(path) as file:
+        file.write_bytes(content)
+
+
+def _load_shipped(manifest: ModelManifest) -> bytes:
+    has_conventions = manifest.labels == EMOTIONS and np.array_equal(
+        manifest.template_xy, TEMPLATE_XY
+    )
+    if not has_conventions:
+        raise ModelError(
+            f"{manifest.folder}: expected the labels and the crop template of this package, "
+            "found others"
+        )
+    return manifest.weights_path.read_bytes()
+
+
+def _load_cached(path: Path) -> bytes | None:
+    try:
+        expected = _digest_path(path).read_text(encoding="ascii")
+        graph = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        _log.warning("%s: cannot be read, exporting the model again: %s", path, error)
+        return None
+    if hashlib.sha256(graph).hexdigest() == expected:
+        return graph
+    _log.warning("%s: wrong sha256, exporting the model again", path)
+    return None
+
+
+def _export_and_cache(manifest: ModelManifest, nchwc: bool, path: Path) -> bytes:
+    _log.info("model %s: exporting to %s", manifest.name, path)
+    graph = export_graph(manifest, nchwc)
+    try:
+        store_graph(graph, path)
+    except OSError as error:
+        _log.warning(
+            "%s: the exported model cannot be stored and will be exported at each start: %s; "
+            "free disk space, or name another folder in FER_ROS_CACHE",
+            path,
+            error.strerror or error,
+        )
+    return graph
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")

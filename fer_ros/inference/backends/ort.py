@@ -1,0 +1,108 @@
+"""ONNX Runtime on the CPU, or on a CUDA device through its CUDA or TensorRT provider."""
+
+import logging
+import platform
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.inference.backends import BackendError
+from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, WEIGHT_BITS, load_or_export
+from fer_ros.inference.devices import supports_int8_dot_product
+from fer_ros.inference.execution_providers import (
+    ProviderError,
+    TensorRtProfile,
+    open_session,
+    provider_candidates,
+)
+from fer_ros.inference.model_store import ModelManifest, is_onnx_model
+from fer_ros.inference.onnx_session import CPU, TENSORRT
+from fer_ros.types import CROP_SIZE_PX, FacePredictions
+
+_log = logging.getLogger(__name__)
+
+_MAX_BATCH = 20
+"""Crops of the largest TensorRT profile, and of the warm-up: ``detector.max_faces`` of a camera."""
+
+
+class OrtBackend:
+    """The exported graph of a model, or the int8 graph that is its weights file.
+
+    Attributes:
+        fallback: why a better execution provider was not used, "" if none failed.
+    """
+
+    def __init__(
+        self,
+        manifest: ModelManifest,
+        device: str = "auto",
+        threads: int = 0,
+        precision: str = "auto",
+    ) -> None:
+        """Load a model; ``threads`` 0 means one per core.
+
+        Raises ModelError when the model cannot be used, BackendError when the device or the
+        precision cannot.
+        """
+        is_int8 = is_onnx_model(manifest)
+        if is_int8:
+            device = "cpu" if device == "auto" else device
+            precision = "auto" if precision == "int8" else precision
+        elif precision == "int8":
+            raise BackendError(f"ONNX Runtime: model {manifest.name} is not quantized to int8")
+        profile = None if is_int8 else _profile(manifest)
+        try:
+            candidates = provider_candidates(device, precision, profile)
+            graph = load_or_export(manifest, on_cpu=candidates == [CPU])
+            self._session, self.fallback = open_session(graph, device, threads, precision, profile)
+        except ProviderError as error:
+            raise BackendError(str(error)) from None
+        self.provider, self.device = self._session.provider, self._session.device
+        self._max_batch = _MAX_BATCH if self.provider == TENSORRT else None
+        if is_int8 and self.device == "cpu":
+            _warn_about_int8(manifest, self._session.metadata)
+        self.precision = "int8" if is_int8 else "fp16" if precision == "fp16" else "fp32"
+        self.name = "ONNX Runtime"
+        if self.provider == TENSORRT:
+            self.name += ", TensorRT"
+        if self.precision != "fp32":
+            self.name += f" in {self.precision}"
+
+    def warm_up(self) -> None:
+        """Run all usual batch sizes on a GPU, which loads its kernels on demand.
+
+        Raises RuntimeError.
+        """
+        for count in range(1, _MAX_BATCH + 1) if self.device == "cuda" else (1,):
+            self.run(np.zeros((count, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
+
+    def run(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:
+        """Predict for crops (N, 112, 112, 3), N > 0. Raises RuntimeError when it cannot."""
+        step = self._max_batch or len(crops_rgb)
+        batches = [crops_rgb[start : start + step] for start in range(0, len(crops_rgb), step)]
+        return FacePredictions.concatenate(
+            [FacePredictions(*self._session.run(batch)) for batch in batches]
+        )
+
+
+def _warn_about_int8(manifest: ModelManifest, metadata: dict[str, str]) -> None:
+    """Warn where int8 is slow, and where it is inaccurate.
+
+    x86 CPUs without VNNI multiply unsigned by signed bytes with VPMADDUBSW, which adds two products
+    in 16 bits: weights of more than 7 bits can saturate.
+    """
+    if supports_int8_dot_product():
+        return
+    is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    saturates = is_x86 and metadata.get(WEIGHT_BITS) != "7"
+    _log.warning(
+        "model %s: this CPU has no int8 dot products (AVX512-VNNI, AVX-VNNI or ARM's dotprod): "
+        "int8 is slow%s; the model that it was quantized from is the better choice",
+        manifest.name,
+        " and, with weights of 8 bits, inaccurate" if saturates else "",
+    )
+
+
+def _profile(manifest: ModelManifest) -> TensorRtProfile:
+    shapes = [(count, CROP_SIZE_PX, CROP_SIZE_PX, 3) for count in (1, 2, _MAX_BATCH)]
+    return TensorRtProfile(manifest.sha256[:16], GRAPH_INPUT, *shapes)

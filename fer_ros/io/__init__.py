@@ -1,0 +1,1 @@
+"""Images, media, messages and files in; results out."""

@@ -1,0 +1,312 @@
+"""Image files, videos, folders of them, and live streams as RGB images."""
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from time import monotonic
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.io.animation import count_frames, is_animated, read_frames
+from fer_ros.io.errors import single_line
+from fer_ros.io.image_decoding import (
+    ConversionError,
+    WarningCallback,
+    decode_image_file,
+    ignore_warning,
+)
+
+_JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
+HEIF_SUFFIXES = {".heic", ".heif"}
+IMAGE_SUFFIXES = (
+    _JPEG_SUFFIXES
+    | HEIF_SUFFIXES
+    | {".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif", ".avif"}
+)
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
+_HEIF_PACKAGE = "pillow_heif"
+_EDITED_SUFFIXES = {".mp4", ".m4v", ".mov"}
+_COUNTED_SUFFIXES = _EDITED_SUFFIXES | {".avi"}  # they store the number of their images
+_MAX_EDITED = 2  # images that an edit list may leave out without damage
+_MAX_UNCOUNTED_S = 1.0  # by which sound may be longer than the images, where these are not counted
+_MAX_FAILED_READS = 250  # in sequence, in a damaged part
+_DEFAULT_FPS = 25.0
+
+# MediaError says the same as FFmpeg's own lines on stderr.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+class MediaError(ValueError):
+    """A path holds no image or video that can be read; the message is one line."""
+
+
+class IncompleteMediaError(MediaError):
+    """Images of a file are missing; those that can be read were read before."""
+
+
+class MediaImage(NamedTuple):
+    """An image (H, W, 3) uint8; ``stamp_s`` counts from the start of a video, else it is 0."""
+
+    name: str
+    stamp_s: float
+    image_rgb: NDArray[np.uint8]
+
+
+class MediaListing(NamedTuple):
+    """Files of a path: those that can be read, HEIF images without a decoder, and others."""
+
+    files: list[Path]
+    undecodable: list[Path]
+    others: list[Path]
+
+
+def open_media(path: Path | str) -> Iterator[MediaImage]:
+    """Return the images of a file, or of all images and videos in and below a folder.
+
+    Raises:
+        MediaError: immediately when there is nothing to read, later at the first file that cannot
+            be read.
+    """
+    files = media_files(path)
+    return (image for file in files for image in read_file(file))
+
+
+def list_media(path: Path | str) -> MediaListing:
+    """List ``path`` itself if it is a file, else the files of the folder and its subfolders.
+
+    Hidden files and folders are left out. Raises MediaError when there is no such path.
+    """
+    path = Path(path)
+    if path.is_file():
+        return MediaListing([path], [], [])
+    if not path.is_dir():
+        raise MediaError(f"{path}: no such file or folder")
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    has_heif = find_spec(_HEIF_PACKAGE) is not None
+    listing = MediaListing([], [], [])
+    for file in files:
+        suffix = file.suffix.lower()
+        if suffix in HEIF_SUFFIXES and not has_heif:
+            listing.undecodable.append(file)
+        elif suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+            listing.files.append(file)
+        else:
+            listing.others.append(file)
+    return listing
+
+
+def skipped_errors(path: Path | str, listing: MediaListing) -> list[str]:
+    """One line about the HEIF images of a listing, and one about its other files."""
+    errors = []
+    if listing.undecodable:
+        errors.append(
+            f"{path}: {len(listing.undecodable)} HEIC images cannot be read, the first "
+            f"{listing.undecodable[0].name}: pip install pillow-heif"
+        )
+    if listing.others:
+        errors.append(
+            f"{path}: {len(listing.others)} files are no images or videos and skipped, the first "
+            f"{listing.others[0].name}"
+        )
+    return errors
+
+
+def media_files(path: Path | str) -> list[Path]:
+    """``path`` itself if it is a file, else the images and videos of the folder, by name.
+
+    Raises MediaError when there is no such path, the folder has none, or one has no decoder.
+    """
+    listing = list_media(path)
+    if listing.undecodable:
+        raise MediaError(skipped_errors(path, listing)[0])
+    if not listing.files:
+        raise MediaError(f"{path}: the folder holds no image and no video")
+    return listing.files
+
+
+def is_stream(source: str) -> bool:
+    """Whether ``source`` is a URL such as ``rtsp://...`` or a device such as ``/dev/video0``."""
+    return "://" in source or source.startswith("/dev/video")
+
+
+def read_stream(source: str) -> Iterator[MediaImage]:
+    """The images of a live stream, stamped with the time since the first. Raises MediaError."""
+    video = cv2.VideoCapture(source)
+    first_s = None
+    try:
+        while (captured := video.read())[0]:
+            now_s = monotonic()
+            first_s = now_s if first_s is None else first_s
+            image_rgb = np.asarray(cv2.cvtColor(captured[1], cv2.COLOR_BGR2RGB), np.uint8)
+            yield MediaImage(source, now_s - first_s, image_rgb)
+    finally:
+        video.release()
+    if first_s is None:
+        raise MediaError(
+            f"{source}: no images; expected a stream or device that OpenCV can open: check the "
+            "address, the permissions, and that no other program uses it"
+        )
+
+
+def is_video(file: Path) -> bool:
+    """Whether a file is a video or an animation, by its suffix and its content."""
+    suffix = file.suffix.lower()
+    if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES or is_animated(file)
+    return not cv2.haveImageReader(str(file))
+
+
+def count_images(file: Path) -> int:
+    """Return 1 for an image, the promised number for a video, 0 if that is unknown."""
+    if not is_video(file):
+        return 1
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return count_frames(file)
+    video = cv2.VideoCapture(str(file))
+    count = _promised_count(video)
+    video.release()
+    return count
+
+
+def read_file(file: Path, warn: WarningCallback = ignore_warning) -> Iterator[MediaImage]:
+    """Yield the images of one file.
+
+    Images of videos and animations have the time of the file's own clock. Damaged parts of videos
+    are skipped. ``warn`` takes one line about an image file that was decoded by a guess.
+
+    Raises:
+        IncompleteMediaError: after the last image of a file, if some are missing.
+        MediaError: nothing in the file can be read.
+    """
+    if not is_video(file):
+        yield MediaImage(str(file), 0.0, _read_image(file, warn))
+        pages = count_frames(file)
+        if pages > 1:
+            raise IncompleteMediaError(
+                f"{file}: the first of {pages} pages is read: split the file into one for each page"
+            )
+    elif file.suffix.lower() in IMAGE_SUFFIXES:
+        yield from _read_animation(file)
+    else:
+        yield from _VideoReader(file)
+
+
+def _read_image(file: Path, warn: WarningCallback) -> NDArray[np.uint8]:
+    if file.suffix.lower() in HEIF_SUFFIXES:
+        return _read_heif(file)
+    try:
+        return decode_image_file(file.read_bytes(), warn)
+    except OSError as error:
+        raise MediaError(f"{file}: cannot be read: {single_line(error)}") from None
+    except ConversionError as error:
+        raise MediaError(f"{file}: not an image: {error}") from None
+
+
+def _read_animation(file: Path) -> Iterator[MediaImage]:
+    count = 0
+    try:
+        for stamp_s, image_rgb in read_frames(file):
+            count += 1
+            yield MediaImage(str(file), stamp_s, image_rgb)
+    except ConversionError as error:
+        if not count:
+            raise MediaError(f"{file}: not an image: {error}") from None
+        raise IncompleteMediaError(f"{file}: ends after image {count}: {error}") from None
+
+
+def _read_heif(file: Path) -> NDArray[np.uint8]:
+    try:
+        import pillow_heif
+    except ImportError:
+        raise MediaError(
+            f"{file}: HEIC images need another package: pip install pillow-heif"
+        ) from None
+    try:
+        image = pillow_heif.open_heif(file, convert_hdr_to_8bit=True).to_pillow()
+    except (OSError, ValueError, RuntimeError) as error:  # of libheif
+        raise MediaError(f"{file}: not an image: {single_line(error)}") from None
+    return np.ascontiguousarray(image.convert("RGB"), np.uint8)
+
+
+def _promised_count(video: cv2.VideoCapture) -> int:
+    count = video.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(count) if np.isfinite(count) and count > 0 else 0
+
+
+class _VideoReader:
+    """Reads a video to its end, past damaged parts."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._stamps_s: list[float] = []
+        self._first_damage_s: float | None = None
+
+    def __iter__(self) -> Iterator[MediaImage]:
+        video = cv2.VideoCapture(str(self._file))
+        try:
+            fps = video.get(cv2.CAP_PROP_FPS)
+            period_s = 1 / fps if np.isfinite(fps) and fps > 0 else 1 / _DEFAULT_FPS
+            promised = _promised_count(video)
+            failed_reads = 0
+            while failed_reads < _MAX_FAILED_READS:
+                is_read, image_bgr = video.read()
+                if not is_read:
+                    failed_reads += 1
+                    if self._is_complete(promised):
+                        break
+                    continue
+                if failed_reads and self._first_damage_s is None:
+                    self._first_damage_s = self._stamps_s[-1] if self._stamps_s else 0.0
+                failed_reads = 0
+                stamp_s = self._add_stamp(video.get(cv2.CAP_PROP_POS_MSEC), period_s)
+                image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+                yield MediaImage(str(self._file), stamp_s, image_rgb)
+        finally:
+            video.release()
+        self._check_complete(promised, promised * period_s)
+
+    def _add_stamp(self, position_ms: float, period_s: float) -> float:
+        """Take the video's clock, or a regular one where it does not advance."""
+        previous_s = self._stamps_s[-1] if self._stamps_s else None
+        is_valid = np.isfinite(position_ms) and position_ms >= 0
+        position_s = round(position_ms / 1000, 6) if is_valid else 0.0
+        if previous_s is not None and position_s <= previous_s:
+            position_s = round(previous_s + period_s, 6)
+        self._stamps_s.append(position_s)
+        return position_s
+
+    def _is_complete(self, promised: int) -> bool:
+        return promised > 0 and len(self._stamps_s) >= promised
+
+    def _check_complete(self, promised: int, duration_s: float) -> None:
+        """Raise if there are no images, or fewer than the file promises."""
+        count = len(self._stamps_s)
+        if not count:
+            raise MediaError(f"{self._file}: not an image or video that OpenCV can read")
+        is_counted = self._file.suffix.lower() in _COUNTED_SUFFIXES
+        if is_counted and not promised:
+            raise IncompleteMediaError(
+                f"{self._file}: the file does not say how many images it has: {count} were read, "
+                "others may be missing"
+            )
+        missing = promised - count if is_counted else 0
+        if self._first_damage_s is not None:
+            amount = f"{missing} of {promised} images are" if missing > 0 else "a part is"
+            raise IncompleteMediaError(
+                f"{self._file}: damaged after {self._first_damage_s:.2f} s: {amount} missing"
+            )
+        last_s = self._stamps_s[-1]
+        allowed = _MAX_EDITED if self._file.suffix.lower() in _EDITED_SUFFIXES else 0
+        if missing > allowed or (not is_counted and duration_s - last_s > _MAX_UNCOUNTED_S):
+            amount = f"{missing} of {promised} images are" if is_counted else "the end is"
+            raise IncompleteMediaError(
+                f"{self._file}: ends at {last_s:.2f} of {duration_s:.2f} s: {amount} missing"
+            )

@@ -1,0 +1,58 @@
+"""Field values of the published messages, without ROS. The node and the bag writer share them."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.face_images import append_pupils
+from fer_ros.types import FaceEmotion
+
+
+class BoundingBox2D(NamedTuple):
+    """Fields of ``vision_msgs/BoundingBox2D``, in pixels."""
+
+    center_x: float
+    center_y: float
+    size_x: float
+    size_y: float
+
+
+class NormalizedPoint(NamedTuple):
+    """Fields of ``hri_msgs/NormalizedPointOfInterest2D``: fractions of the image, confidence."""
+
+    x: float
+    y: float
+    c: float
+
+
+def bounding_box(face: FaceEmotion) -> BoundingBox2D:
+    """The box of a face."""
+    left, top, right, bottom = (float(edge) for edge in face.box_xyxy)
+    return BoundingBox2D((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+
+
+def normalized_region(
+    face: FaceEmotion, size_hw: tuple[int, ...]
+) -> tuple[float, float, float, float]:
+    """xmin, ymin, xmax, ymax of ``hri_msgs/NormalizedRegionOfInterest2D``, clipped to 0..1."""
+    height, width = size_hw
+    xmin, ymin, xmax, ymax = (face.box_xyxy / [width, height, width, height]).clip(0, 1).tolist()
+    return xmin, ymin, xmax, ymax
+
+
+def normalized_landmarks(face: FaceEmotion, size_hw: tuple[int, ...]) -> list[NormalizedPoint]:
+    """The 70 points of ``hri_msgs/FacialLandmarks``: iBUG-68 and both pupils.
+
+    The confidence of a landmark is that of the face. A pupil is assumed at the center of its eye;
+    its confidence falls to 0 as the eye closes. Empty when a landmark is not finite.
+    """
+    if not np.isfinite(face.points_xy).all():
+        return []
+    height, width = size_hw
+    points_xy, visibility = append_pupils(face.points_xy)
+    confidences: NDArray[np.floating] = face.score * visibility
+    places = (points_xy / [width, height]).tolist()
+    return [
+        NormalizedPoint(x, y, c) for (x, y), c in zip(places, confidences.tolist(), strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Image backbones: a face image to feature maps at three scales."""

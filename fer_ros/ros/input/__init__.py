@@ -1,0 +1,1 @@
+"""Subscribers to images and faces."""

@@ -1,0 +1,1 @@
+"""Frame processing of the active node."""

@@ -1,0 +1,1 @@
+"""Demo, soak test, benchmark and media publisher."""

@@ -1,0 +1,188 @@
+"""Selection of a detector's runtime, reports of failures, and fallback to the CPU."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from fer_ros import multi_camera
+from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
+from fer_ros.detector import ImageDetector
+from fer_ros.detectors import session
+from fer_ros.detectors.base import DetectorError
+from fer_ros.detectors.centerface import CenterFace, load_centerface
+from fer_ros.detectors.session import DetectorSession, open_detector
+from fer_ros.inference.devices import CudaStatus
+from fer_ros.inference.execution_providers import ProviderError
+from fer_ros.multi_camera import MultiCameraPipeline
+
+BATCH = np.zeros((1, 3, 32, 32), np.float32)
+
+
+class Runtime:
+    """A stand-in for a device, which fails while ``error`` is set."""
+
+    def __init__(self, device="cuda"):
+        self.device, self.error, self.calls = device, "", 0
+
+    def run(self, batch):
+        self.calls += 1
+        if self.error:
+            raise RuntimeError(self.error)
+        return [np.full(1, len(self.device))]
+
+
+class Cuda:
+    """A machine with a CUDA device whose PyTorch and ONNX Runtime behave as a test says."""
+
+    def __init__(self, monkeypatch):
+        self.torch_error = None
+        self.opened = []
+        self.predictions = {
+            "auto": (Runtime(), ""),
+            "cuda": (Runtime(), ""),
+            "cpu": (Runtime("cpu"), ""),
+        }
+        monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
+        monkeypatch.setattr("fer_ros.detectors.torch_graph.TorchGraph", self._open_torch)
+        monkeypatch.setattr(session, "open_session", self._open_session)
+
+    def _open_torch(self, model, device):
+        self.opened.append(device)
+        if self.torch_error:
+            raise self.torch_error
+        return Runtime()
+
+    def _open_session(self, graph, device="auto", threads=0, precision="auto", profile=None):
+        self.opened.append(f"onnx {device}")
+        result = self.predictions[device]
+        if isinstance(result, str):
+            raise ProviderError(result)
+        return result
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    return Cuda(monkeypatch)
+
+
+@pytest.fixture
+def model(published_centerface):
+    return load_centerface(published_centerface)
+
+
+@pytest.mark.parametrize(("device", "opened"), [("auto", "cuda"), ("cuda:1", "cuda:1")])
+def test_with_cuda_the_detector_runs_in_pytorch(cuda, published_centerface, device, opened):
+    detector = CenterFace(str(published_centerface), 1, device)
+    assert (detector.device, detector.fallback, cuda.opened) == ("cuda", "", [opened])
+
+
+@pytest.mark.parametrize(
+    ("device", "torch_error", "result", "used", "fallback"),
+    [
+        ("auto", None, (Runtime(), ""), "cuda", ""),
+        (
+            "auto",
+            None,
+            (Runtime(), "TensorrtExecutionProvider: no engine"),
+            "cuda",
+            "face detector on cuda: TensorrtExecutionProvider: no engine",
+        ),
+        (
+            "auto",
+            None,
+            (Runtime("cpu"), "CUDAExecutionProvider does not start"),
+            "cpu",
+            "face detector on cpu: CUDAExecutionProvider does not start",
+        ),
+        (
+            "auto",
+            None,
+            (Runtime("cpu"), ""),
+            "cpu",
+            "face detector on cpu: ONNX Runtime: this build is for the CPU only",
+        ),
+        (
+            "cuda",
+            None,
+            "this build is for the CPU only",
+            "cpu",
+            "face detector on cpu: this build is for the CPU only",
+        ),
+        (
+            "auto",
+            RuntimeError("CUDA error: no memory\nsee the log"),
+            (Runtime(), ""),
+            "cuda",
+            "face detector on cuda: PyTorch on auto: CUDA error: no memory see the log",
+        ),
+    ],
+)
+def test_fallbacks_are_reported(cuda, model, caplog, device, torch_error, result, used, fallback):
+    caplog.set_level(logging.WARNING)
+    cuda.torch_error, cuda.predictions[device] = torch_error, result
+    opened = open_detector(model, device, 1, torch_works=torch_error is not None)
+    assert (opened.device, opened.fallback) == (used, fallback)
+    assert caplog.messages == [fallback] * bool(fallback)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_graph_that_no_runtime_loads_is_reported_in_one_line(cuda, model, device):
+    cuda.predictions[device] = "ONNX Runtime: invalid graph"
+    with pytest.raises(DetectorError, match=r"^face detector: ONNX Runtime: invalid graph$"):
+        open_detector(model, device, 1, torch_works=False)
+
+
+def test_the_pipeline_gives_the_detector_the_device_of_the_classifier(monkeypatch):
+    """G12: one setting decides for both networks."""
+    opened = []
+    monkeypatch.setattr(multi_camera, "make_detector", lambda *given: opened.append(given))
+    classifier = ClassifierConfig(device="cuda:1", threads=3)
+    config = PipelineConfig(classifier=classifier)
+    MultiCameraPipeline(["camera"], config, classifier=object())
+    assert opened == [(config.detector, 3, "cuda:1")]
+
+
+def test_the_pipeline_reports_the_fallback_of_the_detector():
+    class Network:
+        name, device, fallback = "n", "cpu", "face detector on cpu: no libcudnn"
+
+    class Classifier:
+        fallback = "no libnvinfer"
+
+    detector = ImageDetector(Network(), DetectorConfig())
+    pipeline = MultiCameraPipeline(["camera"], PipelineConfig(), detector, Classifier())
+    assert pipeline.fallback == "no libnvinfer; face detector on cpu: no libcudnn"
+
+
+def test_the_cpu_replaces_a_failing_device_until_it_recovers(caplog):
+    caplog.set_level(logging.WARNING)
+    gpu, cpu, now = Runtime(), Runtime("cpu"), [0.0]
+    detector = DetectorSession(gpu, lambda: cpu, "no libnvinfer", lambda: now[0])
+    assert detector.run(BATCH)[0].tolist() == [4]
+    gpu.error = "CUDA error:\nout of memory"
+    for _ in range(3):
+        assert detector.run(BATCH)[0].tolist() == [3]
+    assert (gpu.calls, cpu.calls, detector.device) == (2, 3, "cpu")
+    error = "face detector on cuda: CUDA error: out of memory; the CPU takes over"
+    assert detector.fallback == f"no libnvinfer; {error}"
+    for now[0], calls in ((0.9, 2), (1.0, 3), (2.9, 3), (3.0, 4)):
+        detector.run(BATCH)
+        assert gpu.calls == calls
+    gpu.error, now[0] = "", 7.0
+    assert detector.run(BATCH)[0].tolist() == [4]
+    assert (detector.device, detector.fallback) == ("cuda", "no libnvinfer")
+    assert caplog.messages == [
+        f"{error}; the device is tried again later",
+        "face detector on cuda works again",
+    ]
+
+
+def test_a_frame_that_no_device_computes_raises_one_error():
+    def open_cpu():
+        raise ProviderError("no memory for the CPU")
+
+    gpu = Runtime()
+    gpu.error = "out of memory"
+    with pytest.raises(RuntimeError, match="out of memory; the CPU takes over; no memory for the"):
+        DetectorSession(gpu, open_cpu).run(BATCH)

@@ -1,0 +1,362 @@
+"""Images and videos as RGB images."""
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from media_tools import partial
+
+from fer_ros.io.errors import WarningCounter
+from fer_ros.io.media import (
+    MediaError,
+    count_images,
+    is_stream,
+    is_video,
+    list_media,
+    media_files,
+    open_media,
+    read_file,
+    read_stream,
+    skipped_errors,
+)
+
+ORANGE_RGB = (230, 120, 20)
+
+
+def orange(height=32, width=48):
+    return np.full((height, width, 3), ORANGE_RGB, np.uint8)
+
+
+def write(path, image_rgb):
+    assert cv2.imwrite(str(path), cv2.cvtColor(image_rgb, cv2.COLOR_RGB2BGR))
+    return path
+
+
+def write_video(path, frames=6, fps=4.0):
+    """Ever brighter frames of one color."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (64, 48))
+    assert writer.isOpened()
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), (10 * i, 20 * i, 40 * i), np.uint8))  # BGR
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(
+    "others", [[], ["notes.txt"], ["notes.txt", "model.onnx", "clip.mp4.part"]]
+)
+def test_an_empty_folder(tmp_path, others):
+    for name in others:
+        (tmp_path / name).write_text("")
+    with pytest.raises(MediaError) as caught:
+        open_media(tmp_path)  # at once, not with the first image
+    assert str(caught.value) == f"{tmp_path}: the folder holds no image and no video"
+
+
+def test_subfolders_are_read_and_the_rest_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fer_ros.io.media.find_spec", lambda name: None)
+    names = ["a.png", "day1/b.JFIF", "day2/deep/c.gif", "d.HEIC", "e.txt", ".cache/f.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    listing = list_media(tmp_path)
+    assert [[str(file.relative_to(tmp_path)) for file in files] for files in listing] == [
+        ["a.png", "day1/b.JFIF", "day2/deep/c.gif"],
+        ["d.HEIC"],
+        ["e.txt"],
+    ]
+    assert skipped_errors(tmp_path, listing) == [
+        f"{tmp_path}: 1 HEIC images cannot be read, the first d.HEIC: pip install pillow-heif",
+        f"{tmp_path}: 1 files are no images or videos and skipped, the first e.txt",
+    ]
+    with pytest.raises(MediaError, match=r"1 HEIC images cannot be read, the first d\.HEIC: pip"):
+        media_files(tmp_path)
+
+
+def test_heic_needs_a_decoder(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(MediaError, match="HEIC images need another package"):
+        next(read_file(tmp_path / "a.heic"))
+
+
+def test_a_stream_is_stamped_by_the_clock(tmp_path):
+    path = write_video(tmp_path / "a.avi", 3)
+    assert [is_stream(name) for name in ("rtsp://a/b", "/dev/video0", str(path))] == [
+        True,
+        True,
+        False,
+    ]
+    images = list(read_stream(f"file://{path}"))
+    stamps = [image.stamp_s for image in images]
+    assert (len(images), stamps[0], stamps == sorted(stamps)) == (3, 0.0, True)
+
+
+@pytest.mark.parametrize("source", ["rtsp://127.0.0.1:9/none", "/dev/video99"])
+def test_a_missing_stream_is_reported_in_one_line(source):
+    with pytest.raises(MediaError, match=f"^{source}: no images; expected a stream") as caught:
+        next(read_stream(source))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_path_is_reported(tmp_path):
+    with pytest.raises(MediaError, match=r"none\.png: no such file or folder$"):
+        media_files(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.PNG", "a.bmp", "a.jpg", "a.JPeG", "a.webp", "a.tiff", "a.ppm", "a.jpe"]
+)
+def test_an_image_is_rgb_at_time_zero(tmp_path, name):
+    path = write(tmp_path / name, orange())
+    (image,) = read_file(path)
+    assert (image.name, image.stamp_s) == (str(path), 0.0)
+    assert (image.image_rgb.shape, image.image_rgb.dtype) == ((32, 48, 3), np.uint8)
+    np.testing.assert_allclose(image.image_rgb.reshape(-1, 3).mean(axis=0), ORANGE_RGB, atol=4)
+    assert not is_video(path)
+
+
+STORED = {
+    "gray": (np.full((9, 8), 100, np.uint8), (100, 100, 100)),
+    "16 bits, gray": (np.full((9, 8), 100 * 256 + 7, np.uint16), (100, 100, 100)),
+    "16 bits": (np.full((9, 8, 3), (5140, 30840, 59110), np.uint16), ORANGE_RGB),
+    "with alpha": (np.full((9, 8, 4), (20, 120, 230, 0), np.uint8), ORANGE_RGB),
+    "one pixel": (np.full((1, 1, 3), (20, 120, 230), np.uint8), ORANGE_RGB),
+}
+
+
+@pytest.mark.parametrize(("stored", "shown_rgb"), STORED.values(), ids=STORED)
+def test_any_kind_of_png(tmp_path, stored, shown_rgb):
+    cv2.imwrite(str(tmp_path / "a.png"), stored)
+    (image,) = read_file(tmp_path / "a.png")
+    assert (image.image_rgb.shape, image.image_rgb.dtype) == ((*stored.shape[:2], 3), np.uint8)
+    expected = np.broadcast_to(shown_rgb, (*stored.shape[:2], 3))
+    np.testing.assert_allclose(image.image_rgb, expected, atol=1)  # OpenCV 4.6 rounds down
+
+
+def test_an_image_without_suffix_is_recognized_by_content(tmp_path):
+    path = write(tmp_path / "a.png", orange()).rename(tmp_path / "image")
+    assert (is_video(path), count_images(path)) == (False, 1)
+    assert len(list(read_file(path))) == 1
+
+
+def test_a_video_without_suffix_is_recognized_by_content(tmp_path):
+    path = write_video(tmp_path / "a.avi").rename(tmp_path / "clip")
+    assert (is_video(path), count_images(path)) == (True, 6)
+    assert [image.stamp_s for image in read_file(path)] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+
+
+@pytest.mark.parametrize("name", ["clip.avi", "CLIP.AVI"])
+def test_a_video_counts_from_its_start(tmp_path, name):
+    path = write_video(tmp_path / name)
+    images = list(read_file(path))
+    assert [image.stamp_s for image in images] == [0.0, 0.25, 0.5, 0.75, 1.0, 1.25]
+    assert {image.name for image in images} == {str(path)}
+    colors = [image.image_rgb.mean(axis=(0, 1)) for image in images]
+    np.testing.assert_allclose(colors, np.outer(range(6), (40, 20, 10)), atol=4)
+    assert (is_video(path), count_images(path)) == (True, 6)
+
+
+def test_a_folder_is_read_by_name_with_its_subfolders(tmp_path):
+    for name in ("b.PNG", "a.jpg", "10.png", "9.png"):
+        write(tmp_path / name, orange())
+    write_video(tmp_path / "c.avi", frames=2)
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "deeper").mkdir()
+    write(tmp_path / "deeper" / "d.png", orange())
+    names = ["10.png", "9.png", "a.jpg", "b.PNG", "c.avi", "deeper/d.png"]
+    assert [str(path.relative_to(tmp_path)) for path in media_files(tmp_path)] == names
+    assert media_files(str(tmp_path / "b.PNG")) == [tmp_path / "b.PNG"]
+    shown = [image.name for image in open_media(tmp_path)]
+    assert shown == [str(tmp_path / name) for name in sorted([*names, "c.avi"])]
+
+
+class Silent:
+    """A video whose properties all have the same, odd value."""
+
+    def __init__(self, path, result):
+        self.video = cv2.VideoCapture(str(path))
+        self.result = result
+        self.read, self.release = self.video.read, self.video.release
+
+    def get(self, name):
+        return self.result
+
+
+@pytest.mark.parametrize("result", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_video_without_a_frame_rate_gets_the_default(tmp_path, monkeypatch, result):
+    """It is taken for one of 25 frames per second."""
+    video = Silent(write_video(tmp_path / "a.avi", frames=3), result)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: video)
+    assert [image.stamp_s for image in read_file(tmp_path / "a.mkv")] == [0.0, 0.04, 0.08]
+
+
+@pytest.mark.parametrize("result", [0.0, -1.0, -9.2e18])
+def test_a_video_without_a_length_is_reported(tmp_path, monkeypatch, result):
+    video = Silent(write_video(tmp_path / "a.avi", frames=3), result)
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: video)
+    assert count_images(tmp_path / "a.avi") == 0
+
+
+CUT = cv2.imencode(".png", orange())[1].tobytes()[:30]
+BROKEN_PICTURE = "not an image: OpenCV cannot read"
+BROKEN_VIDEO = "not an image or video that OpenCV can read"
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(1023, 10), (4095, 12)])
+def test_a_stretched_range_is_reported_with_a_count(tmp_path, largest, bits):
+    guesses = WarningCounter()
+    for name in ("a.png", "b.png"):
+        gray = np.linspace(0, largest, 96).reshape(8, 12).astype(np.uint16)
+        cv2.imwrite(str(tmp_path / name), gray)
+        (image,) = read_file(tmp_path / name, guesses.about(name))
+        assert (image.image_rgb.min(), image.image_rgb.max()) == (0, 255)
+    assert guesses.lines == [
+        f"2 images, the first a.png: 16-bit file: only {bits} of 16 bits are used; the range is "
+        "stretched"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("empty.png", b"", f"{BROKEN_PICTURE} 0 bytes"),
+        ("EMPTY.PNG", b"", f"{BROKEN_PICTURE} 0 bytes"),
+        ("text.jpg", b"not images", f"{BROKEN_PICTURE} 10 bytes"),
+        ("cut.png", CUT, f"{BROKEN_PICTURE} 30 bytes"),
+        ("text.mp4", b"no video", BROKEN_VIDEO),
+        ("empty.avi", b"", BROKEN_VIDEO),
+        ("text", b"neither", BROKEN_VIDEO),
+    ],
+)
+def test_a_broken_file_is_reported_in_one_line_with_its_name(tmp_path, name, content, says):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(MediaError) as caught:
+        list(read_file(path))
+    assert str(caught.value) == f"{path}: {says}"
+    assert count_images(path) == (says != BROKEN_VIDEO)
+
+
+def test_a_broken_video_is_reported_once(tmp_path, capfd):
+    (tmp_path / "a.mp4").write_text("no video")
+    with pytest.raises(MediaError):
+        list(read_file(tmp_path / "a.mp4"))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_is_read_until_its_first_broken_file(tmp_path):
+    write(tmp_path / "a.png", orange())
+    (tmp_path / "b.png").write_text("no image")
+    images = open_media(tmp_path)
+    assert next(images).name == str(tmp_path / "a.png")
+    with pytest.raises(MediaError, match=r"b\.png: not an image"):
+        next(images)
+
+
+def test_a_folder_named_like_an_image_is_read_as_a_folder(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(MediaError, match=r"a\.png: cannot be read: Is a directory"):
+        list(read_file(tmp_path / "a.png"))
+
+
+def test_a_video_can_be_left_in_the_middle(tmp_path):
+    path = write_video(tmp_path / "a.avi")
+    images = read_file(path)
+    next(images)
+    images.close()
+    assert len(list(read_file(path))) == 6
+
+
+class Script:
+    """A video with given reads: each is a time in seconds, or None for a failed read."""
+
+    def __init__(self, reads, promised, fps=10.0):
+        self.reads = iter(reads)
+        self.properties = {cv2.CAP_PROP_FRAME_COUNT: promised, cv2.CAP_PROP_FPS: fps}
+
+    def read(self):
+        self.stamp_s = next(self.reads, None)
+        return self.stamp_s is not None, np.zeros((4, 4, 3), np.uint8)
+
+    def get(self, name):
+        return self.stamp_s * 1000 if name == cv2.CAP_PROP_POS_MSEC else self.properties[name]
+
+    def release(self):
+        pass
+
+
+NOTHING = [None]
+
+
+@pytest.mark.parametrize(
+    ("name", "reads", "promised", "stamps_s", "error"),
+    [
+        pytest.param("a.mp4", [0, 0.1, 0.2], 3, [0, 0.1, 0.2], "", id="whole"),
+        pytest.param("a.mp4", [0, 0.1, 4.1, 4.13], 4, [0, 0.1, 4.1, 4.13], "", id="variable rate"),
+        pytest.param("a.mkv", [0, 0.1, 4.1], 42, [0, 0.1, 4.1], "", id="variable rate, estimated"),
+        pytest.param("a.mp4", [0, 0.1], 4, [0, 0.1], "", id="two that an editor left out"),
+        pytest.param(
+            "a.avi",
+            [0, 0.1],
+            0,
+            [0, 0.1],
+            "the file does not say how many images it has: 2 were read, others may be missing",
+            id="damaged header",
+        ),
+        pytest.param(
+            "a.avi",
+            [0, 0.1],
+            3,
+            [0, 0.1],
+            "ends at 0.10 of 0.30 s: 1 of 3 images are missing",
+            id="one at the end, without edit lists",
+        ),
+        pytest.param(
+            "a.mp4",
+            [0, 0.1, *NOTHING * 100, 0.6, 0.7],
+            8,
+            [0, 0.1, 0.6, 0.7],
+            "damaged after 0.10 s: 4 of 8 images are missing",
+            id="hole",
+        ),
+        pytest.param(
+            "a.mkv",
+            [0, *NOTHING * 3, 0.4],
+            5,
+            [0, 0.4],
+            "damaged after 0.00 s: a part is missing",
+            id="hole, estimated",
+        ),
+        pytest.param(
+            "a.mp4",
+            [0, 0.1],
+            50,
+            [0, 0.1],
+            "ends at 0.10 of 5.00 s: 48 of 50 images are missing",
+            id="truncated",
+        ),
+        pytest.param(
+            "a.webm", [0, 0.1], 50, [0, 0.1], "ends at 0.10 of 5.00 s: the end is missing", id="cut"
+        ),
+        pytest.param("a.mkv", [0, 0.1], 0, [0, 0.1], "", id="of unknown length"),
+        pytest.param("a.mp4", [0, 0, 0.05, 0.05], 4, [0, 0.1, 0.2, 0.3], "", id="no clock"),
+    ],
+)
+def test_videos_keep_their_timing_after_damaged_parts(
+    monkeypatch, tmp_path, name, reads, promised, stamps_s, error
+):
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: Script(reads, promised))
+    images, reported = partial(tmp_path / name)
+    np.testing.assert_allclose([image.stamp_s for image in images], stamps_s)
+    assert reported == (error and f"{tmp_path / name}: {error}")
+
+
+def test_a_truncated_video_is_reported(tmp_path):
+    path = write_video(tmp_path / "a.avi", frames=60, fps=10.0)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    images, _ = partial(path)
+    assert 30 <= len(images) < 60
+    assert images[-1].stamp_s == pytest.approx((len(images) - 1) / 10)

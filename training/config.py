@@ -1,0 +1,147 @@
+"""Settings of an experiment, as the YAML files in ``training/configs`` give them."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fer_ros.config import ValidatedConfig, config_field, from_dict, parse_yaml
+from training.augment import AugmentConfig
+from training.datasets.splits import DataConfig
+from training.losses import LossConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkConfig(ValidatedConfig):
+    """The network and the weights that it starts from."""
+
+    architecture: str = config_field("two_stream_small", "a name in fer_ros.models.MODELS")
+    config: dict[str, Any] = field(
+        default_factory=dict, metadata={"description": "arguments of the architecture"}
+    )
+    landmarks: str = config_field(
+        "", "landmark weights of a two-stream network, written by training.train_landmarks"
+    )
+    image_weights: str = config_field(
+        "", "weights file of the image backbone; empty: those of an installed package"
+    )
+    freeze_image: bool = config_field(False, "keep the weights of the image backbone fixed")
+    frozen_blocks: int = config_field(
+        0,
+        "number of first blocks of a convolutional backbone, after the stem, with fixed weights",
+        0,
+        99,
+    )
+    head_of: str = config_field(
+        "",
+        "two-stream model with more scales or blocks; the layers both have start from its weights",
+    )
+    model: str = config_field("", "model to start from: its folder, or the name of a shipped one")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        invalid = [name for name in self.config if not isinstance(name, str)]
+        if invalid:
+            raise ValueError(f"config: expected names of arguments, got {invalid[0]!r}")
+        for name in ("landmarks", "image_weights", "head_of"):
+            if self.model and getattr(self, name):
+                raise ValueError(
+                    f"{name}: all weights are those of model {self.model}: remove this setting"
+                )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig(ValidatedConfig):
+    """Optimizer, learning rates and clipping."""
+
+    name: str = config_field("adamw", "an optimizer of timm.optim")
+    lr: float = config_field(1e-3, "highest learning rate", 0.0, 1.0)
+    warmup: float = config_field(0.1, "fraction of the steps in which the rate rises", 0.0, 1.0)
+    weight_decay: float = config_field(0.05, "of all parameters but vectors", 0.0, 1.0)
+    max_grad_norm: float = config_field(5.0, "gradients are clipped to this norm", 0.0, 1e6)
+    sam_rho: float = config_field(0.0, "radius of SAM (Foret et al., 2021); 0: off", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class FineTuningOptimizerConfig(OptimizerConfig):
+    """Lower learning rates for a pretrained backbone."""
+
+    backbone_lr_scale: float = config_field(
+        0.5, "learning rate of the backbone over that of the rest", 0.0, 1.0
+    )
+    layer_decay: float = config_field(
+        1.0, "learning rate of each block of the backbone over that of the next", 0.0, 1.0
+    )
+
+
+@dataclass(frozen=True)
+class LoopConfig(ValidatedConfig):
+    """Settings of ``training.engine.trainer``, which every experiment has."""
+
+    max_samples: int = config_field(0, "random samples of each split; 0: all", 0, 10**9)
+    epochs: int = config_field(5, "passes over the training split", 1, 100000)
+    patience: int = config_field(
+        0, "stop after this number of epochs without improvement; 0: off", 0, 10000
+    )
+    batch_size: int = config_field(32, "samples in a step, of all processes together", 1, 65536)
+    accumulation_steps: int = config_field(
+        1, "parts in which a process computes its gradient, to save memory", 1, 1024
+    )
+    ema_decay: float = config_field(0.0, "decay of the averaged weights; 0: no average", 0.0, 1.0)
+    bf16: bool = config_field(False, "use bfloat16 autocast")
+    compile: bool = config_field(False, "use torch.compile")
+    seed: int = config_field(0, "of all random draws", 0, 2**31)
+
+
+@dataclass(frozen=True)
+class TrainConfig(LoopConfig):
+    """An experiment of ``training.train``."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: FineTuningOptimizerConfig = field(default_factory=FineTuningOptimizerConfig)
+    epoch_samples: int = config_field(
+        0,
+        "faces drawn for an epoch, by the sampling weights of their datasets; 0: each once",
+        0,
+        10**9,
+    )
+    class_balanced_sampling: bool = config_field(False, "draw every emotion equally often")
+    ema_decay: float = config_field(0.998, "decay of the averaged weights; 0: no average", 0.0, 1.0)
+
+
+def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
+    """Read settings from a YAML file; ``overrides`` (``optimizer.lr=1e-4``) replace values of it.
+
+    Raises ValueError when a key is unknown or a value is wrong.
+    """
+    try:
+        values = parse_yaml(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for override in overrides:
+        _set(values, override)
+    return from_dict(kind, values, str(path))
+
+
+def _set(values: Any, override: str) -> None:
+    """Apply ``key.key=value`` to nested mappings."""
+    key, equals, text = override.partition("=")
+    *parents, name = key.split(".")
+    try:
+        value = parse_yaml(text.encode())
+    except ValueError as error:
+        raise ValueError(f"{override}: {error}") from None
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)  # 1e-4 is text in YAML 1.1
+    for parent in parents:
+        values = values.setdefault(parent, {}) if isinstance(values, dict) else None
+    if not equals or not isinstance(values, dict):
+        raise ValueError(f"{override}: expected KEY=VALUE such as optimizer.lr=1e-4")
+    values[name] = value

@@ -1,0 +1,74 @@
+"""Arrays in NumPy's format (NEP 1) from files that may be anything: numbers and text, no objects.
+
+NumPy's own reader allocates as many items as a header claims. Here a header is believed only
+when it claims just the bytes that are there.
+"""
+
+import math
+import os
+import sys
+import tokenize
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+_KINDS = "biufU"
+_READERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+# Raised by ast.literal_eval, which parses headers, and by NumPy's parser of Python 2 headers.
+_NO_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
+
+
+def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of the array in a file of ``size`` bytes; ``file`` is at its data then.
+
+    Raises ValueError without the name of the file.
+    """
+    try:
+        read = _READERS.get(npy.read_magic(file))
+        if read is None:
+            raise ValueError("of a later version")
+        shape, _, dtype = read(file)
+    except _NO_HEADER:
+        raise ValueError("not in NumPy's format") from None
+    if dtype.kind not in _KINDS or dtype.itemsize == 0:
+        raise ValueError(f"expected numbers or text, found {dtype.itemsize} bytes of {dtype.name}")
+    possible = all(type(side) is int and side >= 0 for side in shape)  # True is an int, too
+    num_bytes = size - file.tell()
+    if not possible or math.prod(shape) * dtype.itemsize != num_bytes:
+        raise ValueError(f"expected the array that its header claims, found {num_bytes} bytes")
+    return shape, dtype
+
+
+def read_array(file: IO[bytes]) -> NDArray:
+    """The array of a file whose header ``read_header`` has checked.
+
+    ValueError when the data ends before, or is no text where text is claimed.
+    """
+    values = npy.read_array(file, allow_pickle=False)
+    if values.dtype.kind == "U":
+        code_points = np.dtype(np.uint32).newbyteorder(values.dtype.byteorder)
+        if values.reshape(-1).view(code_points).max(initial=0) > sys.maxunicode:
+            raise ValueError("expected text, found other data")
+    return values
+
+
+def load_array(path: Path) -> NDArray:
+    """The array of a ``.npy`` file. ValueError, one line, when it holds none."""
+    with path.open("rb") as file:
+        try:
+            read_header(file, os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return read_array(file)
+        except ValueError as error:
+            raise ValueError(f"{path}: expected numbers in NumPy's format: {error}") from None

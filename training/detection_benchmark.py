@@ -1,0 +1,277 @@
+"""``python -m training.detection_benchmark``: from which height on faces are found, and the cost.
+
+Portraits of which scikit-image and Matplotlib bring one each (E. Collins and G. Hopper, both in the
+public domain) appear in photographs without people, at every height and frame size. All plans see
+the same frames in turn, in one process. Times are CPU times of the process, so that their ratios
+hold on a busy machine. ``--write`` puts the results into BENCHMARKS.md and draws the plot.
+Fewer ``--sequences`` take proportionally less time; the page names their number.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import process_time
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.boxes import iou
+from fer_ros.config import DetectorConfig, TrackerConfig
+from fer_ros.detection_scheduler import DetectionScheduler
+from fer_ros.detector import DetectorError, ImageDetector, make_detector
+from fer_ros.io.image_decoding import decode_image_file
+from fer_ros.io.progress import progress_bar
+from fer_ros.tracker import Tracker
+from fer_ros.types import FaceDetections, TrackedFace
+from training.reports import detection as report
+
+FPS = 15.0
+SIZES_WH = {"VGA": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
+HEIGHTS_PX = (12, 16, 20, 24, 32, 48, 64, 96, 160)
+FILLING = 0.95  # of the frame's height: a face that fills it
+
+_MIN_IOU = 0.3
+_EMPTY_FRAMES = (5, 12)  # before the face appears, so that it meets every phase of the plan
+_SECONDS = 1.2
+_THREADS = 2
+_NOISE = 2.0  # standard deviation of the camera's noise, in gray levels
+_PORTRAIT_BOXES = ((184.5, 63.0, 268.5, 174.5), (183.5, 119.5, 362.0, 338.0))
+_TEXTURES = ("brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
+
+Detect = Callable[[NDArray[np.uint8], float, Sequence[TrackedFace]], FaceDetections]
+
+
+@dataclass(eq=False)
+class Plan:
+    """One way to search frames; ``start`` gives the function that searches those of a stream."""
+
+    name: str
+    start: Callable[[], Detect]
+    spent_ms: dict[str, list[float]] = field(default_factory=dict)  # by frame size
+    first_s: dict[tuple[str, int], list[float]] = field(default_factory=dict)  # by size and height
+    false_frames: int = 0
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that the report shows; ``groups`` has the share of boxes found, by plan."""
+
+    plans: list[Plan]
+    textured_frames: int
+    groups: dict[str, float]
+    num_group_boxes: int
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; ``argv`` has no program name."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.detection_benchmark", description=__doc__
+    )
+    parser.add_argument(
+        "--sequences", type=int, default=6, metavar="N", help="sequences of each face height"
+    )
+    parser.add_argument("--sizes", nargs="+", choices=SIZES_WH, default=list(SIZES_WH))
+    parser.add_argument(
+        "--textured", type=int, default=1000, metavar="N", help="textured frames without people"
+    )
+    parser.add_argument("--yunet", metavar="FILE", help="measure YuNet as well")
+    parser.add_argument("--groups", metavar="FOLDER", help="photographs with boxes.csv")
+    parser.add_argument("--write", action="store_true", help="BENCHMARKS.md and its plot")
+    arguments = parser.parse_args(argv)
+    try:
+        plans = make_plans(arguments.yunet)
+        for size in arguments.sizes:
+            measure_size(plans, size, arguments.sequences)
+        measure_textures(plans, arguments.textured)
+        groups, count = measure_groups(arguments.yunet, arguments.groups)
+    except (DetectorError, OSError) as error:
+        print(f"detection_benchmark: {error}", file=sys.stderr)
+        return 1
+    results = Results(plans, arguments.textured, groups, count)
+    if arguments.write:
+        report.write(results, Path(__file__).parents[1])
+    print(report.page(results))
+    return 0
+
+
+def make_plans(yunet_path: str | None) -> list[Plan]:
+    """One full pass on every frame as a reference, then the planned search of each detector."""
+    reduced = make_detector(DetectorConfig(input_size_px=report.REFERENCE_PX), _THREADS)
+    plans = [Plan(report.REFERENCE, lambda: lambda image, time_s, tracked: reduced.detect(image))]
+    configs = [DetectorConfig()]
+    if yunet_path:
+        configs.append(DetectorConfig(name="yunet", model_path=yunet_path))
+    for config in configs:
+        detector = make_detector(config, _THREADS)
+
+        def start(detector: ImageDetector = detector) -> Detect:
+            scheduler = DetectionScheduler(detector)
+            return lambda image, time_s, tracked: scheduler.detect(
+                image, time_s, tracked, [face.id for face in tracked]
+            )
+
+        plans.append(Plan(f"{config.name}, planned", start))
+    return plans
+
+
+def measure_size(plans: list[Plan], size: str, sequences: int) -> None:
+    """Sequences in which one face appears, for every height, in frames of one size."""
+    width, height = SIZES_WH[size]
+    heights = [*HEIGHTS_PX, round(FILLING * height)]
+    cases = [(px, number) for px in heights for number in range(sequences)]
+    for face_px, number in progress_bar(cases, description=size):
+        random = np.random.default_rng((face_px, number, width))
+        background = textured_frame(random, (width, height))
+        with_face, box = add_portrait(background, face_px, random, number)
+        empty = int(random.integers(*_EMPTY_FRAMES))
+        images = [background] * empty + [with_face] * round(_SECONDS * FPS)
+        streams = [(plan, plan.start(), Tracker(TrackerConfig())) for plan in plans]
+        tracked: list[list[TrackedFace]] = [[] for _ in plans]
+        found_s = [np.inf] * len(plans)
+        for index, image in enumerate(images):
+            frame = add_noise(image, random)
+            for at, (plan, detect, tracker) in enumerate(streams):
+                began_s = process_time()
+                faces = detect(frame, index / FPS, tracked[at])
+                if index:  # the first frame of a stream is searched whole
+                    spent_ms = (process_time() - began_s) * 1000
+                    plan.spent_ms.setdefault(size, []).append(spent_ms)
+                tracked[at] = tracker.update(faces, index / FPS)
+                if index >= empty and _shows(tracked[at], box):
+                    found_s[at] = min(found_s[at], (index - empty) / FPS)
+        for plan, seconds in zip(plans, found_s, strict=True):
+            plan.first_s.setdefault((size, face_px), []).append(seconds)
+
+
+def measure_textures(plans: list[Plan], frames: int) -> None:
+    """Frames of a camera that pans over scenes without people; any confirmed face is false."""
+    streams = [(plan, plan.start(), Tracker(TrackerConfig())) for plan in plans]
+    tracked: list[list[TrackedFace]] = [[] for _ in plans]
+    wide = (SIZES_WH["VGA"][0] + 60, SIZES_WH["VGA"][1])
+    for number in progress_bar(range(frames), description="textures"):
+        if number % 30 == 0:
+            random = np.random.default_rng(number)
+            scene = textured_frame(random, wide)
+        at = 2 * (number % 30)
+        frame = add_noise(scene[:, at : at + 640], random)
+        for index, (plan, detect, tracker) in enumerate(streams):
+            tracked[index] = tracker.update(
+                detect(frame, number / FPS, tracked[index]), number / FPS
+            )
+            plan.false_frames += bool(tracked[index])
+
+
+def measure_groups(yunet_path: str | None, folder: str | None) -> tuple[dict[str, float], int]:
+    """Share of the boxes of ``boxes.csv`` that are found in each photograph by itself."""
+    if not folder:
+        return {}, 0
+    configs = {
+        report.REFERENCE: DetectorConfig(input_size_px=report.REFERENCE_PX),
+        "centerface, whole range": DetectorConfig(),
+    }
+    if yunet_path:
+        configs["yunet, whole range"] = DetectorConfig(name="yunet", model_path=yunet_path)
+    detectors = {name: make_detector(config, _THREADS) for name, config in configs.items()}
+    hits = dict.fromkeys(configs, 0)
+    photographs = list(_photographs(Path(folder)))
+    for image_rgb, boxes in photographs:
+        for name, detector in detectors.items():
+            overlap = iou(boxes, detector.detect(image_rgb).boxes_xyxy)
+            hits[name] += int((overlap > _MIN_IOU).any(axis=1).sum())
+    count = sum(len(boxes) for _, boxes in photographs)
+    return {name: hit / count for name, hit in hits.items()}, count
+
+
+def _photographs(folder: Path) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    rows: dict[str, list[list[float]]] = {}
+    with (folder / "boxes.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            x, y, width, height = (float(row[key]) for key in ("x", "y", "w", "h"))
+            rows.setdefault(row["file"], []).append([x, y, x + width, y + height])
+    for name, boxes in rows.items():
+        yield decode_image_file((folder / name).read_bytes()), np.array(boxes, np.float32)
+
+
+def _shows(faces: list[TrackedFace], box_xyxy: NDArray[np.float32]) -> bool:
+    boxes = np.array([face.box_xyxy for face in faces], np.float32).reshape(-1, 4)
+    return bool((iou(box_xyxy[None], boxes) > _MIN_IOU).any())
+
+
+def textured_frame(random: np.random.Generator, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """A part of a photograph without people (H, W, 3)."""
+    import skimage.data
+
+    name = _TEXTURES[random.integers(len(_TEXTURES))]
+    folder = Path(skimage.data.__file__).parent
+    path = next(path for path in folder.glob(f"{name}.*") if path.suffix in {".png", ".jpg"})
+    photograph = decode_image_file(path.read_bytes())
+    width, height = size_wh
+    scale = max(width / photograph.shape[1], height / photograph.shape[0]) * random.uniform(
+        1.0, 1.3
+    )
+    size = (
+        max(width, round(photograph.shape[1] * scale)),
+        max(height, round(photograph.shape[0] * scale)),
+    )
+    large = cv2.resize(
+        photograph, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    )
+    x = random.integers(large.shape[1] - width + 1)
+    y = random.integers(large.shape[0] - height + 1)
+    return np.ascontiguousarray(large[y : y + height, x : x + width])
+
+
+def add_portrait(
+    background_rgb: NDArray[np.uint8], face_px: int, random: np.random.Generator, number: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The frame with a portrait whose face has this height, and the face's box (4,)."""
+    portrait, box = _portrait(number)
+    scale = face_px / (box[3] - box[1])
+    if scale < 1:  # warpAffine skips pixels
+        portrait = cv2.GaussianBlur(portrait, (0, 0), 0.35 / scale)
+    height, width = background_rgb.shape[:2]
+    half = scale * (box[2:] - box[:2]) / 2
+    low, high = (
+        np.minimum(half, [width / 2, height / 2]),
+        np.maximum([width - half[0], height - half[1]], [width / 2, height / 2]),
+    )
+    center = random.uniform(low, high)
+    shift = center - scale * (box[:2] + box[2:]) / 2
+    to_frame = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    frame = background_rgb.copy()
+    cv2.warpAffine(
+        portrait, to_frame, (width, height), dst=frame, borderMode=cv2.BORDER_TRANSPARENT
+    )
+    return frame, np.concatenate([center - half, center + half]).astype(np.float32)
+
+
+def _portrait(number: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Collins or Hopper, every second time mirrored, and the box of the face."""
+    from matplotlib.cbook import get_sample_data
+    from skimage.data import astronaut
+
+    if number % 2:
+        path = get_sample_data("grace_hopper.jpg", asfileobj=False)
+        portrait = decode_image_file(Path(str(path)).read_bytes())
+    else:
+        portrait = np.asarray(astronaut(), np.uint8)
+    box = np.array(_PORTRAIT_BOXES[number % 2])
+    if number // 2 % 2:
+        portrait = np.ascontiguousarray(portrait[:, ::-1])
+        box = np.array([portrait.shape[1] - box[2], box[1], portrait.shape[1] - box[0], box[3]])
+    return portrait, box
+
+
+def add_noise(image_rgb: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """The image with noise, the same pattern for all rows of a block, which is fast enough."""
+    noise = random.normal(0, _NOISE, (64, image_rgb.shape[1], 3)).astype(np.int16)
+    rows = np.resize(noise, image_rgb.shape)
+    return np.asarray(cv2.add(image_rgb, rows, dtype=cv2.CV_8U), np.uint8)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""``python -m training.evaluate_end_to_end SOURCE DATASET --model NAME``: the whole pipeline.
+
+The labeled tight crops of SOURCE are resized, placed in scenes of 640x480 px, and processed by the
+pipeline of ``fer analyze``: detector, alignment, classifier, quality gate. The same classifier runs
+on the aligned crops of DATASET, which ``training.prepare`` made from SOURCE. ``--image-px`` sets
+the size of the images in the scenes. Prints JSON:
+
+* ``images``: their number;
+* ``detected``: fraction of images with a detected face;
+* ``coverage``: fraction of images whose face passes the quality gate;
+* ``accuracy``, ``accuracy_prepared``: accuracy on the covered images, end to end and on the aligned
+  crops;
+* ``gap``: the latter minus the former, in percentage points.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
+from fer_ros.emotions import EMOTIONS
+from fer_ros.io.progress import progress_bar
+from fer_ros.pipeline import EmotionPipeline
+from fer_ros.types import Frame
+from training.datasets.localization import decode, fit_size, pad_to_frame
+from training.datasets.readers.registry import add_arguments, from_arguments
+from training.datasets.records import DatasetSource
+from training.datasets.shards import CROP_SLICE, FaceDataset
+from training.datasets.splits import load_faces
+from training.metrics.predictions import predict_arrays
+
+SCENE_WH = (640, 480)
+IMAGE_PX = 192  # long side in the scene
+
+Floats = NDArray[np.float32]
+
+
+def scene(image_rgb: NDArray[np.uint8], image_px: int = IMAGE_PX) -> NDArray[np.uint8]:
+    """Place an image (H, W, 3), resized to ``image_px``, in the center of a scene (480, 640, 3)."""
+    _, size_wh = fit_size(image_rgb, image_px)
+    return pad_to_frame(image_rgb, size_wh, SCENE_WH, cv2.INTER_CUBIC)[0]
+
+
+def predict_scene(
+    pipeline: EmotionPipeline, scene_rgb: NDArray[np.uint8]
+) -> tuple[Floats | None, bool]:
+    """Probabilities (8,) of the best face, or None, and whether it passes the quality gate."""
+    pipeline.reset()
+    faces = pipeline(Frame(scene_rgb, 0.0)).faces
+    if not faces:
+        return None, False
+    # In this module NaN means that no face was detected; in the result, that it was not classified.
+    uniform = 1 / len(EMOTIONS)
+    return np.nan_to_num(faces[0].raw_probabilities, nan=uniform), faces[0].is_readable
+
+
+def compare(
+    end_to_end: Floats, prepared: Floats, labels: NDArray[np.int64], readable: NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Metrics of probabilities (N, 8) end to end, NaN without a detected face, and of crops."""
+    detected = ~np.isnan(end_to_end[:, 0])
+    covered = detected & readable
+    accuracy, accuracy_prepared = (
+        _fraction(probabilities[covered].argmax(axis=1) == labels[covered])
+        for probabilities in (end_to_end, prepared)
+    )
+    return {
+        "images": len(labels),
+        "detected": _fraction(detected),
+        "coverage": _fraction(covered),
+        "accuracy": accuracy,
+        "accuracy_prepared": accuracy_prepared,
+        "gap": round(100 * (accuracy_prepared - accuracy), 2),
+    }
+
+
+def _fraction(values: NDArray[np.bool_]) -> float:
+    return round(float(values.mean()), 4) if len(values) else float("nan")
+
+
+def measure(
+    source: DatasetSource, dataset: FaceDataset, pipeline: EmotionPipeline, image_px: int = IMAGE_PX
+) -> dict[str, Any]:
+    """Evaluate all samples of a dataset. Raises ValueError if it was made from another source."""
+    samples = source.at(dataset.column("index"))
+    if [sample.name for sample in samples] != dataset.column("name").tolist():
+        raise ValueError(f"{dataset.folder}: expected a dataset of this source, found other images")
+    faces = load_faces(dataset.folder)
+    end_to_end = np.full((len(samples), len(EMOTIONS)), np.nan, np.float32)
+    readable = np.zeros(len(samples), np.bool_)
+    images = zip(samples, source.read(samples), strict=True)
+    for index, (sample, data) in enumerate(
+        progress_bar(images, total=len(samples), description="scenes")
+    ):
+        scene_rgb = scene(decode(data, sample.name), image_px)
+        probabilities, readable[index] = predict_scene(pipeline, scene_rgb)
+        if probabilities is not None:
+            end_to_end[index] = probabilities
+    crops = faces.padded_crops.numpy()[:, CROP_SLICE, CROP_SLICE]
+    prepared = predict_arrays(pipeline.classifier, crops, "crops")[1]
+    return compare(end_to_end, prepared, faces.labels.numpy(), readable)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add_arguments(parser)
+    parser.add_argument("dataset", type=Path, help="dataset made from the source")
+    parser.add_argument("--model", required=True, help="name or folder of a model")
+    parser.add_argument(
+        "--image-px", type=int, default=IMAGE_PX, help="long side of an image in the scene"
+    )
+    arguments = parser.parse_args()
+    if not 8 <= arguments.image_px <= SCENE_WH[1]:
+        parser.error(f"--image-px: expected 8 to {SCENE_WH[1]}, found {arguments.image_px}")
+    config = PipelineConfig(
+        tracker=TrackerConfig(min_hits=1),
+        classifier=ClassifierConfig(model=arguments.model, precision="fp32"),
+    )
+    try:
+        source, dataset = from_arguments(arguments), FaceDataset.open(arguments.dataset)
+        results = measure(source, dataset, EmotionPipeline(config), arguments.image_px)
+    except (ValueError, OSError) as error:
+        sys.exit(f"evaluate_end_to_end: {error}")
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

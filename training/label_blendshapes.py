@@ -1,0 +1,89 @@
+"""``python -m training.label_blendshapes SRC DATASET TASK``: add 52 blendshapes to a dataset.
+
+DATASET was made from SRC by ``training.prepare``. TASK is the model file ``face_landmarker.task``
+of MediaPipe's Face Landmarker (float16, version 1; Apache-2.0), which runs in the environment of
+``requirements/mediapipe.txt``. Adds ``blendshapes`` (N, 52) in 0..1 to the shards of the dataset,
+NaN where it detects no face. Run the same command again to resume one that was killed.
+
+The landmarker gets the same view of a face as that of ``training.label_landmarks``.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.blendshapes import BLENDSHAPES
+from fer_ros.io.progress import ProgressBar
+from training.datasets.records import DatasetSource
+from training.label_landmarks import View, label_dataset, label_shard, parser
+
+if TYPE_CHECKING:
+    from mediapipe.tasks.python.components.containers.category import Category
+
+Detect = Callable[[NDArray[np.uint8]], "list[list[Category]]"]
+"""From an image (H, W, 3) to the blendshapes of each face."""
+_MIN_DETECTION_CONFIDENCE = 0.3
+
+
+def blendshapes(detect: Detect, view: View) -> NDArray[np.float32]:
+    """52 values (52,) in the order of BLENDSHAPES; NaN where ``detect`` finds no face.
+
+    Raises ValueError when the landmarker names other blendshapes.
+    """
+    faces = detect(view[0])
+    if not faces:
+        return np.full(len(BLENDSHAPES), np.nan, np.float32)
+    names = tuple(category.category_name for category in faces[0])
+    if names != BLENDSHAPES:
+        examples = ", ".join(names[:3])
+        raise ValueError(
+            f"expected the 52 blendshapes of version 1, found {len(names)}: {examples}"
+        )
+    return np.array([category.score for category in faces[0]], np.float32)
+
+
+def add_blendshapes(source: Path, images: Path | None, folder: Path, task: Path) -> str:
+    """Add the blendshapes to a dataset; return a one-line summary."""
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions
+    from mediapipe.tasks.python.vision import FaceLandmarker, FaceLandmarkerOptions
+
+    options = FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(task)),
+        output_face_blendshapes=True,
+        min_face_detection_confidence=_MIN_DETECTION_CONFIDENCE,
+    )
+    with FaceLandmarker.create_from_options(options) as landmarker:
+
+        def detect(image_rgb: NDArray[np.uint8]) -> "list[list[Category]]":
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image_rgb)
+            return landmarker.detect(image).face_blendshapes
+
+        def label_one(source: DatasetSource, path: Path, bar: ProgressBar) -> NDArray[np.float32]:
+            return label_shard(
+                path, source, "blendshapes", lambda view, _: blendshapes(detect, view), bar
+            )
+
+        missing = label_dataset(source, images, folder, label_one)
+    return f"{folder}: no blendshapes found in {missing} faces"
+
+
+def main() -> None:
+    """Run the command line."""
+    command_line = parser(__doc__.split("\n\n")[0])
+    command_line.add_argument("task", type=Path, help="face_landmarker.task")
+    arguments = command_line.parse_args()
+    try:
+        print(
+            add_blendshapes(arguments.source, arguments.images, arguments.dataset, arguments.task)
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"label_blendshapes: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Probabilities of a model at each of its class priors, and accuracy by coverage.
+
+Results at the natural prior have no suffix; those at equal class frequencies have ``-balanced``. A
+model without priors has one operating point, that of its training data.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.inference.model_store import ModelManifest
+from fer_ros.inference.priors import BALANCED, NATURAL, Prior
+
+COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+
+Floats = NDArray[np.float32]
+
+
+def operating_points(manifest: ModelManifest) -> dict[str, Prior | None]:
+    """The prior of each suffix of a name."""
+    if not manifest.priors:
+        return {"": None}
+    return {"": manifest.priors[NATURAL], f"-{BALANCED}": manifest.priors[BALANCED]}
+
+
+def at_each_point(predictions: dict[str, Floats], manifest: ModelManifest) -> dict[str, Floats]:
+    """Probabilities (N, 8) for equal frequencies, by suffix, at each operating point."""
+    return {
+        point + suffix: prior.apply(probabilities, manifest.temperature) if prior else probabilities
+        for point, prior in operating_points(manifest).items()
+        for suffix, probabilities in predictions.items()
+    }
+
+
+def risk_coverage(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Accuracy by coverage (El-Yaniv and Wiener, 2010), most confident predictions first.
+
+    The confidence is the probability of the predicted emotion.
+    """
+    order = np.argsort(-probabilities.max(axis=1), kind="stable")
+    is_correct = (probabilities.argmax(axis=1) == labels)[order]
+    counts = [max(1, round(share * len(labels))) for share in COVERAGES]
+    accuracy = [round(float(is_correct[:count].mean()), 4) for count in counts]
+    return {"coverage": list(COVERAGES), "accuracy": accuracy}

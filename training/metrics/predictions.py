@@ -1,0 +1,51 @@
+"""Predictions of a model on the faces of a dataset, computed as on the robot."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ros.classifier import Classifier
+from fer_ros.io.progress import progress_bar
+from fer_ros.types import FacePredictions
+from training.datasets.shards import CROP_SLICE, gray_to_rgb
+from training.metrics.operating_points import at_each_point, operating_points
+
+_BATCH = 32
+
+Floats = NDArray[np.float32]
+
+
+def predict(classifier: Classifier, crops: NDArray[np.uint8], description: str) -> FacePredictions:
+    """Predict gray crops (N, 112, 112); ``description`` labels the progress bar."""
+    starts = range(0, max(1, len(crops)), _BATCH)
+    parts = [
+        classifier.classify(gray_to_rgb(crops[start : start + _BATCH]))
+        for start in progress_bar(starts, description=description)
+    ]
+    return FacePredictions.concatenate(parts)
+
+
+def predict_arrays(
+    classifier: Classifier, crops: NDArray[np.uint8], description: str
+) -> tuple[Floats, Floats]:
+    """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of gray crops (N, 112, 112)."""
+    predictions = predict(classifier, crops, description)
+    return predictions.points_xy, predictions.probabilities
+
+
+def predict_with_flip(classifier: Classifier, padded_crops: NDArray[np.uint8]) -> dict[str, Floats]:
+    """Probabilities (N, 8) of padded crops (N, 144, 144): plain, and averaged with the mirrored.
+
+    At each operating point of the model (``training.metrics.operating_points``).
+    """
+    crops = padded_crops[:, CROP_SLICE, CROP_SLICE]
+    plain = predict_arrays(classifier, crops, "plain")[1]
+    mirrored = predict_arrays(classifier, crops[:, :, ::-1], "mirrored")[1]
+    points = at_each_point({"": plain, "-mirrored": mirrored}, classifier.manifest)
+    return {
+        name + flip: probabilities
+        for name in operating_points(classifier.manifest)
+        for flip, probabilities in {
+            "": points[name],
+            "-flip": (points[name] + points[f"{name}-mirrored"]) * np.float32(0.5),
+        }.items()
+    }
