@@ -11,10 +11,10 @@ are scored as ``labels``, the landmarks of the network as ``landmarks``, where t
 ``--model MODEL --update-model-card DATA``: all figures of a shipped model. DATA is the folder of
 the datasets that the model was trained with; the model's folder gets ``metrics.json``, ``CARD.md``
 and the plots of the card. Besides FER+ by every protocol: ``ferplus-without-duplicates``, without
-the images that are in its training split, too; ``as-labels``, the calibration as probabilities of
-the label; the web photographs, as ``nhfi``, and the other photographs of each source, with
-intervals over persons; the errors of blendshapes and landmarks against the teachers', the latter
-also in photographs rotated by 20 degrees to either side; the latency on this CPU.
+the images that are in its training split, too; ``label-calibration``, the calibration as
+probabilities of the label; the web photographs, as ``nhfi``, and the other photographs of each
+source, with intervals over persons; the errors of blendshapes and landmarks against the teachers',
+the latter also in photographs rotated by 20 degrees to either side; the latency on this CPU.
 
 Every name is repeated with ``-flip``: the mean over an image and its mirror image. Models with
 class priors have all names at the natural one, and again with ``-balanced``. The network runs as on
@@ -58,7 +58,7 @@ from training.datasets.splits import Faces, find_duplicates, load_faces
 from training.metrics.annotator_agreement import estimate_label_ceiling
 from training.metrics.blendshapes import blendshape_scores
 from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
-from training.metrics.label_calibration import as_labels
+from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
 from training.metrics.operating_points import at_each_point, risk_coverage
 from training.metrics.predictions import Floats, predict, predict_arrays, predict_with_flip
@@ -156,10 +156,11 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
     crops = valid.padded_crops[:, CROP_SLICE, CROP_SLICE].numpy()
     _, balanced = predict_arrays(classifier, crops, "valid")
     fitted = at_each_point({"": balanced}, classifier.manifest)[""]
+    calibration = calibrate_to_labels((fitted, valid.labels), (predictions[""], faces.labels))
     return {
         **_describe(classifier.manifest),
         **score(predictions, faces, counted, votes),
-        "as-labels": as_labels((fitted, valid.labels), (predictions[""], faces.labels)),
+        "label-calibration": calibration,
         **score_sources(classifier, photographs),
         **score_web_photographs(classifier, web),
         "landmarks-lfwx": landmark_scores(classifier, photographs),

@@ -1,10 +1,10 @@
 """``python -m training.gpu_check [OUT]``: is the GPU path right, and how fast is it?
 
-Compares the answers of a GPU with those of the CPU, measures latency, throughput, whole frames,
+Compares the outputs of a GPU with those of the CPU, measures latency, throughput, whole frames,
 memory and the training step, and with ``--train`` trains a model. Needs PyTorch, timm, ONNX Runtime
 and NumPy only; what needs more is left out and reported. OUT gets ``gpu_check.json`` and
 ``gpu_check.md`` after each section, so a run that ends early keeps what it has. The exit code is 1
-when an answer is out of tolerance or a section fails. ``--pack DATA`` writes the file that
+when an output is out of tolerance or a section fails. ``--pack DATA`` writes the file that
 ``--faces`` takes.
 """
 
@@ -91,8 +91,8 @@ def run_checks(arguments: argparse.Namespace, device: str, scale: Scale) -> dict
     with tempfile.TemporaryDirectory() as folder:
         manifests = inference.prepare_models(scale, Path(folder))
         small = manifests[0]
-        report.run("answers", lambda: inference.check_answers(manifests, device, crops_rgb, budget))
-        report.run("answers", lambda: inference.check_detector(device, budget), "detector")
+        report.run("outputs", lambda: inference.check_outputs(manifests, device, crops_rgb, budget))
+        report.run("outputs", lambda: inference.check_detector(device, budget), "detector")
         report.run("memory", lambda: inference.measure_memory(small, device, budget))
         report.run("training_step", lambda: training.measure_step(faces, device, scale, ceilings))
         report.run("frames", lambda: inference.measure_frames(device, scale, budget))
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"gpu_check: {error}", file=sys.stderr)
         return 1
-    wrong = [row for row in results.get("answers", []) if not row["ok"]]
+    wrong = [row for row in results.get("outputs", []) if not row["ok"]]
     for row in wrong:
         print(f"out of tolerance: {json.dumps(row)}", file=sys.stderr)
     skipped = results["skipped"]

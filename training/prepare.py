@@ -16,8 +16,8 @@ box the largest. Where no face is detected, the given landmarks are used (``dete
 image without landmarks is dropped.
 
 The report counts what was dropped and names the images that cannot be decoded, or in which no face
-was detected. The exit code is 1 when files of the dataset could not be used: images that cannot be
-decoded or have an unsupported format, and class folders whose names denote no emotion.
+was detected. The exit code is 1 when the dataset is not of every image: some show no face and were
+dropped, cannot be decoded or have an unsupported format, or their folder denotes no emotion.
 """
 
 import argparse
@@ -287,8 +287,8 @@ def _format_counts(counts: dict[str, int]) -> str:
 
 
 def is_partial(result: dict[str, Any]) -> bool:
-    """Whether files of the dataset could not be used."""
-    return bool(result["undecodable"] or result["skipped"])
+    """Whether the dataset lacks images of its source."""
+    return bool(result["undetected_dropped"] or result["undecodable"] or result["skipped"])
 
 
 def prepare(
@@ -320,7 +320,7 @@ def prepare(
 
 
 def main() -> int:
-    """Run the command line. Returns 1 when files of the dataset could not be used."""
+    """Run the command line. Returns 1 when the dataset lacks images of its source."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser)
     parser.add_argument("target", type=Path, help="folder of the new dataset")

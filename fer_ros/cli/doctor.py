@@ -47,7 +47,7 @@ class Finding:
 
     level: str
     subject: str
-    found: str
+    detail: str
     remedy: str = ""
 
 
@@ -69,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
         findings.append(finding)
         if not args.json:
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            print(f"{finding.level:<8} {finding.subject:<15} {finding.found}{remedy}", flush=True)
+            print(f"{finding.level:<8} {finding.subject:<15} {finding.detail}{remedy}", flush=True)
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     return int(any(finding.level == ERROR for finding in findings))

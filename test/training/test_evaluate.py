@@ -34,7 +34,7 @@ from training.evaluate import (
     main,
     rotated,
 )
-from training.metrics.label_calibration import as_labels
+from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.predictions import predict_arrays, predict_with_flip
 from training.reports.html import page
 
@@ -44,7 +44,7 @@ HAPPY, SAD = EMOTIONS.index("happiness"), EMOTIONS.index("sadness")
 class FixedClassifier:
     """Happiness where the left half is bright, else sadness; the same points always."""
 
-    manifest = SimpleNamespace(name="answers", sha256=64 * "0", priors={}, temperature=1.0)
+    manifest = SimpleNamespace(name="predictions", sha256=64 * "0", priors={}, temperature=1.0)
     points = np.random.default_rng(0).uniform(20, 90, (68, 2)).astype(np.float32)
 
     def classify(self, crops_rgb: np.ndarray) -> FacePredictions:
@@ -98,7 +98,7 @@ SINGLE = {"padded_crop": half_bright(3), "label": np.array([HAPPY, HAPPY, SAD], 
 def test_faces_that_count(tmp_path, columns, protocols, expected):
     results = evaluate(FixedClassifier(), write_dataset(tmp_path / "dataset", **columns), protocols)
     assert results["data"] == {"name": "dataset", "faces": 3, "undecodable": 0, "undetected": 0}
-    assert results["model"] == {"name": "answers", "sha256": 64 * "0"}
+    assert results["model"] == {"name": "predictions", "sha256": 64 * "0"}
     scored = {name: each["images"] for name, each in results.items() if "accuracy" in each}
     assert scored == expected | {f"{name}-flip": count for name, count in expected.items()}
     for name in expected:
@@ -283,7 +283,7 @@ def test_a_temperature_calibrates_to_the_labels(predicted, right):
     answers[:, HAPPY] = predicted
     others = (HAPPY + 1 + np.arange(100) % 7) % 8
     labels = torch.from_numpy(np.where(np.arange(100) < 100 * right, HAPPY, others))
-    calibration = as_labels((answers, labels), (answers, labels))
+    calibration = calibrate_to_labels((answers, labels), (answers, labels))
     assert (calibration["temperature"] < 1) == (predicted < right)
     assert calibration["ece"] < 0.02
 

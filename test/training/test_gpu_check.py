@@ -22,7 +22,7 @@ from training.gpu.report import page
 from training.gpu.training import load_faces
 
 CROPS = np.zeros((17, 112, 112, 3), np.uint8)
-SECTIONS = {"machine", "ceilings", "answers", "frames", "speed", "training_step", "train"}
+SECTIONS = {"machine", "ceilings", "outputs", "frames", "speed", "training_step", "train"}
 
 
 def write_faces(path, count=24):
@@ -42,19 +42,19 @@ def test_the_dry_run_runs_everything_and_leaves_a_model(tmp_path, capsys):
     results = json.loads((tmp_path / "out/gpu_check.json").read_text())
     assert (code, results["skipped"]) == (0, {"memory": "no CUDA device"})
     assert set(results) >= SECTIONS
-    assert {row["network"] for row in results["answers"]} == {
+    assert {row["network"] for row in results["outputs"]} == {
         "two_stream_small",
         "vgg13",
         "centerface",
     }
-    assert all(row["ok"] for row in results["answers"])
+    assert all(row["ok"] for row in results["outputs"])
     assert results["training_step"]["images_s"] > 0
     (last,) = results["train"]
     assert last["steps"] == 1
     assert read_manifest(tmp_path / "out/two_stream_small").architecture == "two_stream_small"
     text = (tmp_path / "out/gpu_check.md").read_text()
     assert text == page(results)
-    for title in ("Ceilings", "Answers", "Speed", "Whole frames", "Training step", "Not run"):
+    for title in ("Ceilings", "Outputs", "Speed", "Whole frames", "Training step", "Not run"):
         assert f"## {title}" in text
     assert "gpu_check.md; not run: memory" in capsys.readouterr().out
 
@@ -75,8 +75,8 @@ CEILINGS = {"copy_gb_s": 1.0, "matmul_fp32_tflops": 1.0, "matmul_bf16_tflops": 1
     ("rows_of", "reason"),
     [
         (
-            lambda budget: inference.check_answers([SMALL] * 3, "cpu", CROPS, budget),
-            "answers of two_stream_small",
+            lambda budget: inference.check_outputs([SMALL] * 3, "cpu", CROPS, budget),
+            "outputs of two_stream_small",
         ),
         (
             lambda budget: inference.measure_speed([SMALL] * 2, "cpu", TINY, CEILINGS, budget),
@@ -84,7 +84,7 @@ CEILINGS = {"copy_gb_s": 1.0, "matmul_fp32_tflops": 1.0, "matmul_bf16_tflops": 1
         ),
         (lambda budget: inference.measure_frames("cpu", TINY, budget), "frames of 1 faces"),
     ],
-    ids=["answers", "speed", "frames"],
+    ids=["outputs", "speed", "frames"],
 )
 def test_a_section_ends_between_two_rows_when_the_minutes_are_over(rows_of, reason):
     budget = Budget(600)
@@ -98,11 +98,11 @@ def test_a_section_ends_between_two_rows_when_the_minutes_are_over(rows_of, reas
 def test_a_network_of_several_precisions_ends_between_two(monkeypatch):
     monkeypatch.setattr(inference, "precisions_of", lambda device: ["fp32", "bf16"])
     budget = Budget(600)
-    rows = inference.check_answers([SMALL], "cpu", CROPS, budget)
+    rows = inference.check_outputs([SMALL], "cpu", CROPS, budget)
     assert next(rows)["precision"] == "fp32"
     budget.seconds = 0
     assert list(rows) == []
-    assert budget.skipped == {"answers of two_stream_small in bf16": "no time left"}
+    assert budget.skipped == {"outputs of two_stream_small in bf16": "no time left"}
 
 
 def test_a_training_gets_the_minutes_that_are_left(tmp_path, monkeypatch):
@@ -112,7 +112,7 @@ def test_a_training_gets_the_minutes_that_are_left(tmp_path, monkeypatch):
         given.append(minutes)
         return iter([])
 
-    for name in ("check_answers", "check_detector", "measure_frames", "measure_speed"):
+    for name in ("check_outputs", "check_detector", "measure_frames", "measure_speed"):
         monkeypatch.setattr(inference, name, lambda *_: iter([]))
     monkeypatch.setattr(training, "measure_step", lambda *_: {})
     monkeypatch.setattr(training, "train", train)
@@ -135,13 +135,13 @@ def test_a_section_that_fails_is_reported_and_the_others_run(tmp_path, monkeypat
         yield {"network": "a", "ok": True}
         raise error
 
-    for name in ("check_answers", "measure_frames", "measure_speed"):
+    for name in ("check_outputs", "measure_frames", "measure_speed"):
         monkeypatch.setattr(inference, name, lambda *_: iter([{"network": "b", "ok": True}]))
     monkeypatch.setattr(training, "measure_step", lambda *_: {})
     monkeypatch.setattr(inference, "check_detector", rows)
     assert command.main([str(tmp_path), "--dry-run"]) == 1
     results = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert [row["network"] for row in results["answers"]] == ["b", "a"]
+    assert [row["network"] for row in results["outputs"]] == ["b", "a"]
     assert results["speed"] == [{"network": "b", "ok": True}]
     assert results["skipped"]["detector"] == f"failed: {error}"
     assert "not run: detector, memory" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from training.datasets.localization import (
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, Sample, SourceRequest
 from training.datasets.shards import PARTIAL_FILE, FaceDataset, pixel_hash
-from training.prepare import format_report, main, prepare
+from training.prepare import format_report, is_partial, main, prepare
 
 NO_BOX = np.zeros(0, np.float32)
 
@@ -298,6 +298,21 @@ NOTHING = {
 
 
 @pytest.mark.parametrize(
+    ("change", "partial"),
+    [
+        ({}, False),
+        ({"undetected_kept": 1}, False),
+        ({"dropped_labels": {"no majority": 3}}, False),
+        ({"undetected_dropped": 1}, True),
+        ({"undecodable": ["a"]}, True),
+        ({"skipped": {"unsupported .heic file": 2}}, True),
+    ],
+)
+def test_a_dataset_is_partial_without_some_of_its_images(change, partial):
+    assert is_partial({**NOTHING, **change}) is partial
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         ({}, "0 faces of 0 images;"),
@@ -334,3 +349,15 @@ def test_unusable_files_are_reported_and_exit_1(tmp_path, images, monkeypatch, c
     out = capsys.readouterr().out
     assert "1 unsupported .heic file" in out
     assert "1 images in folder 'suprise', which is no emotion" in out
+
+
+def test_dropped_images_are_counted_and_exit_1(tmp_path, images, monkeypatch, capsys):
+    (tmp_path / "set").mkdir()
+    for name in ("face", "wall"):
+        (tmp_path / "set" / f"{name}.png").write_bytes(images[name])
+    command = ["prepare", str(tmp_path / "set"), str(tmp_path / "dataset"), "--tight-crops"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 1
+    assert "1 faces of 2 images; no face detected in 0 that were kept and 1 that were dropped" in (
+        capsys.readouterr().out
+    )

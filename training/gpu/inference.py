@@ -29,7 +29,7 @@ from training.gpu.clock import Budget, Scale, time_calls, time_stream
 # Convolutions in float32 use TF32 on CUDA, which has 10 bits of mantissa.
 TOLERANCES = {"fp32": (5e-3, 0.1), "fp16": (2e-2, 0.5), "bf16": (8e-2, 2.0)}
 _DETECTOR_TOLERANCE = 1e-2
-_ANSWER_COUNTS = (1, 3, 17)
+_CHECKED_BATCHES = (1, 3, 17)
 
 
 def prepare_models(scale: Scale, folder: Path) -> list[ModelManifest]:
@@ -55,18 +55,18 @@ def precisions_of(device: str) -> list[str]:
     return ["fp32", "fp16", "bf16"] if capability >= (8, 0) else ["fp32", "fp16"]
 
 
-def check_answers(
+def check_outputs(
     manifests: list[ModelManifest], device: str, crops_rgb: NDArray[np.uint8], budget: Budget
 ) -> Iterator[dict[str, Any]]:
     """Compare a device with the CPU: each network, precision, eagerly and by CUDA graphs."""
     for manifest in manifests:
-        if not budget.allows(f"answers of {manifest.name}"):
+        if not budget.allows(f"outputs of {manifest.name}"):
             return
         reference = TorchBackend(manifest, "cpu")
-        batches = [crops_rgb[:count] for count in _ANSWER_COUNTS]
+        batches = [crops_rgb[:count] for count in _CHECKED_BATCHES]
         expected = [reference.run(batch) for batch in batches]
         for precision in precisions_of(device):
-            if not budget.allows(f"answers of {manifest.name} in {precision}"):
+            if not budget.allows(f"outputs of {manifest.name} in {precision}"):
                 return
             backend = TorchBackend(manifest, device, precision=precision)
             for mode in ("eager", "graphs") if is_cuda(device) else ("eager",):

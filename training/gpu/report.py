@@ -14,7 +14,7 @@ def page(results: dict[str, Any]) -> str:
         f"{results['seconds']:.0f} s.",
         "",
         *_section("Ceilings of the device", _rows(results.get("ceilings"))),
-        *_section("Answers against the CPU in float32", results.get("answers")),
+        *_section("Outputs compared with the CPU in float32", results.get("outputs")),
         *_section("Speed", results.get("speed")),
         *_section("Whole frames, detector included", results.get("frames")),
         *_section("Memory of the GPU", _rows(results.get("memory"))),

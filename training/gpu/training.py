@@ -110,7 +110,7 @@ class Training:
             fused=device.startswith("cuda"),
         )
         self.average = ModelEmaV3(self.network, decay=0.998, use_warmup=True)
-        # Logit adjustment (Menon et al., 2021): answers assume equally frequent classes.
+        # Logit adjustment (Menon et al., 2021): predictions assume equally frequent classes.
         shares = self.train_faces.targets.mean(dim=0).clamp_min(1e-4)
         self._log_shares = (shares / shares.sum()).log()
         self._generator = torch.Generator(device).manual_seed(0)
@@ -160,10 +160,10 @@ class Training:
                 for padded_crops in self.valid_faces.padded_crops.split(_VALIDATION_BATCH)
             ]
         )
-        labels, answers = self.valid_faces.targets.argmax(dim=1), logits.argmax(dim=1)
+        labels, predicted = self.valid_faces.targets.argmax(dim=1), logits.argmax(dim=1)
         counts, hits = (
             torch.bincount(values, minlength=len(EMOTIONS)).cpu()
-            for values in (labels, labels[answers == labels])
+            for values in (labels, labels[predicted == labels])
         )
         recalls = (hits / counts)[counts > 0]
         temperature = fit_temperature(logits.cpu(), self.valid_faces.targets.cpu())

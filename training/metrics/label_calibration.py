@@ -14,7 +14,9 @@ from training.metrics.classification import MIN_PROBABILITY
 Floats = NDArray[np.float32]
 
 
-def as_labels(valid: tuple[Floats, Tensor], test: tuple[Floats, Tensor]) -> dict[str, Any]:
+def calibrate_to_labels(
+    valid: tuple[Floats, Tensor], test: tuple[Floats, Tensor]
+) -> dict[str, Any]:
     """Calibration of probabilities (N, 8) as probabilities of the labels (N,), by split.
 
     The network's temperature makes them shares of the votes. Here a second one, ``temperature``, is

@@ -252,7 +252,7 @@ def _scores(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _meaning(results: dict[str, Any]) -> Iterator[str]:
-    calibration, agreement = results["as-labels"], results["annotator_agreement"]
+    calibration, agreement = results["label-calibration"], results["annotator_agreement"]
     observed, simulated = (agreement[f"split_half_{kind}"] for kind in ("observed", "simulated"))
     yield (
         "A probability of 80 % means that eight of ten people would call the face so, not that "
@@ -300,11 +300,11 @@ def _web(results: dict[str, Any]) -> Iterator[str]:
     yield "![How often a label of nhfi was read as each emotion](confusion_web.png)"
     yield ""
     pairs = zip(metrics["selective"]["coverage"], metrics["selective"]["accuracy"], strict=True)
-    shares = ", ".join(f"{accuracy:.1%} of the surest {share:.0%}" for share, accuracy in pairs)
+    shares = ", ".join(f"{accuracy:.1%} at {share:.0%}" for share, accuracy in pairs)
     shapes = results["blendshapes-nhfi"]
     yield (
-        f"Risk and coverage: right are {shares}. Blendshapes against the teacher's on "
-        f"{shapes['images']} of these images: mean absolute error "
+        f"Accuracy at a coverage of the most confident faces: {shares}. Blendshapes against the "
+        f"teacher's on {shapes['images']} of these images: mean absolute error "
         f"{shapes['mean_absolute_error']:.3f}, median correlation "
         f"{shapes['median_correlation']:.2f} of the {shapes['active']} that move there."
     )

@@ -145,7 +145,7 @@ def test_photographs_and_latency_have_metrics():
 def test_the_meaning_of_a_probability_has_metrics():
     folder = model_folders()[0]
     results = json.loads((folder / "metrics.json").read_text())
-    results["as-labels"] = {"temperature": 0.734, "ece": 0.0159}
+    results["label-calibration"] = {"temperature": 0.734, "ece": 0.0159}
     results["annotator_agreement"] = {
         "reannotation_agreement": 0.8536,
         "population_majority_agreement": 0.8886,

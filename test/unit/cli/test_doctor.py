@@ -21,7 +21,7 @@ def test_this_machine_passes_all_checks(capsys):
     assert {"python", "torch", "onnxruntime", "model", "detector", "ros", "vision_msgs"} <= {
         about for about, level in levels.items() if level == OK
     }
-    (read,) = [finding.found for finding in findings if finding.subject == "self-test"]
+    (read,) = [finding.detail for finding in findings if finding.subject == "self-test"]
     assert "the sample shows happiness" in read
     assert [
         finding for finding in findings if finding.level == WARNING and not finding.remedy
@@ -45,7 +45,7 @@ def test_lines_and_exit_code(monkeypatch, capsys, levels, code):
 @pytest.mark.parametrize(("has_them", "word"), [(True, "fast"), (False, "slow")])
 def test_the_benefit_of_int8_is_reported(monkeypatch, has_them, word):
     monkeypatch.setattr(doctor, "supports_int8_dot_product", lambda: has_them)
-    assert f"int8 models are {word}" in doctor.threads().found
+    assert f"int8 models are {word}" in doctor.threads().detail
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_damaged_model(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "model_folders", lambda: [folder])
     (finding,) = doctor.models()
     assert finding.level == ERROR
-    assert "expected sha256" in finding.found
+    assert "expected sha256" in finding.detail
 
 
 def test_a_pipeline_that_cannot_be_created_is_reported(monkeypatch):
@@ -154,14 +154,14 @@ def test_a_pipeline_that_cannot_be_created_is_reported(monkeypatch):
 
     monkeypatch.setattr(doctor, "EmotionPipeline", fail)
     finding = doctor.self_test()
-    assert (finding.level, finding.found) == (ERROR, "no such model")
+    assert (finding.level, finding.detail) == (ERROR, "no such model")
 
 
 def test_a_detector_without_its_file(monkeypatch):
     monkeypatch.setattr("fer_ros.detectors.centerface.PACKAGE", "no_such_package")
     finding = doctor.detector()
     assert finding.level == ERROR
-    assert "is not installed" in finding.found
+    assert "is not installed" in finding.detail
 
 
 @pytest.mark.parametrize(("free", "level"), [(0, WARNING), (64 * 2**20, WARNING), (2**30, OK)])

@@ -110,5 +110,5 @@ def test_tiled_faces_have_the_requested_number(detector, size_wh, count):
     image_rgb = tiled_faces(count, size_wh)
     assert image_rgb.shape == (size_wh[1], size_wh[0], 3)
     scores = detector.detect(image_rgb).scores
-    assert np.count_nonzero(scores > 0.8) == count
+    assert np.count_nonzero(scores > 0.7) == count
     assert len(scores) <= count + 1  # a collar between two portraits scores 0.504 in 1280x720
