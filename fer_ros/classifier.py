@@ -46,7 +46,7 @@ class Classifier:
     def __init__(self, config: ClassifierConfig = ClassifierConfig()) -> None:  # noqa: B008  (frozen)
         """Load the model of ``config``. Raises ModelError when it cannot be used."""
         self._source = read_manifest(find_model(config.model))
-        self.manifest, choice = _select_variant(self._source, config)
+        self.manifest, choice = select_variant(self._source, config)
         try:
             self._prior = select_prior(self.manifest.priors, config.prior)
         except ValueError as error:
@@ -125,7 +125,7 @@ class Classifier:
         return perf_counter() - start
 
 
-def _select_variant(manifest: ModelManifest, config: ClassifierConfig) -> tuple[ModelManifest, str]:
+def select_variant(manifest: ModelManifest, config: ClassifierConfig) -> tuple[ModelManifest, str]:
     """The model, or its int8 variant where that is requested or faster, and the reason.
 
     Raises ModelError when a requested int8 variant is missing.

@@ -63,12 +63,15 @@ class Level:
 
 
 def plan_levels(
-    frame_wh: tuple[int, int], min_face_px: float, proposal_height_px: float
+    frame_wh: tuple[int, int],
+    min_face_px: float,
+    proposal_height_px: float,
+    tile_margin_px: int = TILE_MARGIN_PX,
 ) -> list[Level]:
     """Return the levels of a frame, coarsest first.
 
     On the finest level a face of ``min_face_px`` has ``proposal_height_px``, or the frame's own
-    size where that is smaller.
+    size where that is smaller. Neighboring tiles share twice ``tile_margin_px``.
     """
     long_side = max(frame_wh)
     side = min(float(long_side), long_side * proposal_height_px / min_face_px)
@@ -76,29 +79,31 @@ def plan_levels(
     while sides[-1] > COARSEST_SIDE_PX * 1.25:
         coarser = sides[-1] / LEVEL_STEP
         sides.append(coarser if coarser > COARSEST_SIDE_PX * 1.25 else COARSEST_SIDE_PX)
-    return [_level(frame_wh, side / long_side) for side in reversed(sides)]
+    return [_level(frame_wh, side / long_side, tile_margin_px) for side in reversed(sides)]
 
 
-def _level(frame_wh: tuple[int, int], scale: float) -> Level:
+def _level(frame_wh: tuple[int, int], scale: float, margin_px: int) -> Level:
     """The frame in the grid of tiles that costs the least."""
     width, height = (side * scale for side in frame_wh)
     limit_px = min(MAX_TILE_PX, max(_SINGLE_TILE_PX, 0.6 * width * height))
     grids = []
     for columns in range(1, math.ceil(width / COARSEST_SIDE_PX) + 1):
-        tile_width = width / columns + 2 * TILE_MARGIN_PX * (columns > 1)
-        tallest = limit_px / tile_width - 2 * TILE_MARGIN_PX
+        tile_width = width / columns + 2 * margin_px * (columns > 1)
+        tallest = limit_px / tile_width - 2 * margin_px
         if tallest < COARSEST_SIDE_PX < height:
             continue
         rows = 1 if tile_width * height <= limit_px else math.ceil(height / tallest)
-        tile_height = height / rows + 2 * TILE_MARGIN_PX * (rows > 1)
+        tile_height = height / rows + 2 * margin_px * (rows > 1)
         area_px = columns * rows * _round_up(round(tile_width)) * _round_up(round(tile_height))
         grids.append((area_px, columns, rows))
     _, columns, rows = min(grids)
-    return Level(scale, tuple(_tiles(frame_wh, scale, columns, rows)))
+    return Level(scale, tuple(_tiles(frame_wh, scale, columns, rows, margin_px)))
 
 
-def _tiles(frame_wh: tuple[int, int], scale: float, columns: int, rows: int) -> list[View]:
-    margin = TILE_MARGIN_PX / scale
+def _tiles(
+    frame_wh: tuple[int, int], scale: float, columns: int, rows: int, margin_px: int
+) -> list[View]:
+    margin = margin_px / scale
     spans: list[list[tuple[int, int]]] = []
     for side, count in zip(frame_wh, (columns, rows), strict=True):
         edges = [side * number / count for number in range(count + 1)]

@@ -5,7 +5,7 @@ a fixed size. For the frames of a camera, ``detection_scheduler`` spreads the sa
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import cv2
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fer_ros.config import DetectorConfig
 from fer_ros.detection_plan import (
     REFINED_HEIGHT_PX,
+    Level,
     ViewDetections,
     concatenate,
     detect_in_views,
@@ -28,6 +29,8 @@ from fer_ros.detectors.yunet import YuNet
 from fer_ros.types import FaceDetections
 
 _REGIONS_AT_ONCE = 16
+_STILL_HEIGHT_PX = 20.0  # of the smallest faces on the finest level: 14 px find fewer of them
+_STILL_MARGIN_PX = 48
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +70,8 @@ class ImageDetector:
     """Searches images independently of each other.
 
     With ``config.input_size_px`` an image is reduced to this long side and searched once. With 0 it
-    is searched for faces of ``config.min_face_px`` and more, up to those that fill it; small ones
-    are confirmed, and their points located, at a larger size.
+    is searched for faces of ``config.min_face_px`` and more, up to those that fill it, in twice
+    as many pixels as a frame of a camera.
     """
 
     def __init__(self, network: FaceNetwork, config: DetectorConfig) -> None:
@@ -89,7 +92,13 @@ class ImageDetector:
         """
         if self.config.input_size_px:
             return self._detect_reduced(image_rgb)
-        return self._detect_full_range(image_rgb)
+        levels = plan_levels(
+            (image_rgb.shape[1], image_rgb.shape[0]),
+            self.config.min_face_px,
+            max(_STILL_HEIGHT_PX, self.network.proposal_height_px),
+            _STILL_MARGIN_PX,
+        )
+        return self.search(image_rgb, levels)
 
     def _detect_reduced(self, image_rgb: NDArray[np.uint8]) -> FaceDetections:
         config = self.config
@@ -103,11 +112,13 @@ class ImageDetector:
         keep = nms(boxes, faces.scores, config.nms_iou_threshold)
         return self.limit(select(FaceDetections(boxes, faces.scores, points), keep))
 
-    def _detect_full_range(self, image_rgb: NDArray[np.uint8]) -> FaceDetections:
+    def search(self, image_rgb: NDArray[np.uint8], levels: Sequence[Level]) -> FaceDetections:
+        """Detect the faces on all levels; small ones are confirmed, and located, at a larger size.
+
+        Best score first. Raises RuntimeError as ``detect`` does.
+        """
         config, network = self.config, self.network
-        frame_wh = (image_rgb.shape[1], image_rgb.shape[0])
         low = min(network.proposal_score, config.score_threshold)
-        levels = plan_levels(frame_wh, config.min_face_px, network.proposal_height_px)
         candidates = concatenate(
             [
                 detect_in_views(

@@ -48,10 +48,12 @@ def frozen_modules():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def cpu_without_int8(monkeypatch):
-    """The same model and precision on every machine that runs the tests."""
-    monkeypatch.setattr("fer_ros.inference.devices._CPU_INFO", Path("no such file"))
+@pytest.fixture(scope="session", autouse=True)
+def cpu_without_int8():
+    """The same model and precision on every machine that runs the tests, but in other processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fer_ros.inference.devices._CPU_INFO", Path("no such file"))
+        yield
 
 
 class FakeClassifier:

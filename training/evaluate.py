@@ -13,12 +13,11 @@ the datasets that the model was trained with; the model's folder gets ``metrics.
 and the plots of the card. Besides FER+ by every protocol: ``ferplus-without-duplicates``, without
 the images that are in its training split, too; ``label-calibration``, the calibration as
 probabilities of the label; the web photographs, as ``nhfi``, and the other photographs of each
-source, with intervals over persons; the errors of blendshapes and landmarks against the teachers',
-the latter also in photographs rotated by 20 degrees to either side; the latency on this CPU.
+source, with intervals over persons; the errors of blendshapes and landmarks, the latter also in
+photographs rotated by 20 degrees to either side; the latency on this CPU.
 
 Every name is repeated with ``-flip``: the mean over an image and its mirror image. Models with
-class priors have all names at the natural one, and again with ``-balanced``. The network runs as on
-the robot: ``fer_ros.classifier`` on uint8 crops.
+class priors have all names at the natural one, and again with ``-balanced``. Crops are of uint8.
 """
 
 import argparse
@@ -27,6 +26,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -156,11 +156,12 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
     crops = valid.padded_crops[:, CROP_SLICE, CROP_SLICE].numpy()
     _, balanced = predict_arrays(classifier, crops, "valid")
     fitted = at_each_point({"": balanced}, classifier.manifest)[""]
-    calibration = calibrate_to_labels((fitted, valid.labels), (predictions[""], faces.labels))
     return {
         **_describe(classifier.manifest),
         **score(predictions, faces, counted, votes),
-        "label-calibration": calibration,
+        "label-calibration": calibrate_to_labels(
+            (fitted, valid.labels), (predictions[""], faces.labels)
+        ),
         **score_sources(classifier, photographs),
         **score_web_photographs(classifier, web),
         "landmarks-lfwx": landmark_scores(classifier, photographs),
@@ -231,11 +232,10 @@ def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any
 
 def update_model_card(model: str, datasets: Path) -> dict[str, Any]:
     """Measures everything, writes it into the model's folder and returns it."""
-    on_cpu = ClassifierConfig(
-        model=model, backend="onnx", device="cpu", precision="fp32", threads=2
-    )
+    config = ClassifierConfig(model=model, precision="fp32")
+    on_cpu = replace(config, backend="onnx", device="cpu", threads=2)
     spent = latency(Classifier(on_cpu), datasets / "ferplus_test", on_cpu.threads)
-    classifier = Classifier(ClassifierConfig(model=model, precision="fp32"))
+    classifier = Classifier(config)
     results = {**evaluate_datasets(classifier, datasets), "latency": spent}
     write_card(classifier.manifest, results)
     return results
@@ -251,9 +251,8 @@ def rotated(
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     maps = torch.tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]]).repeat(len(padded_crops), 1, 1)
     crops = sample_crops(padded_crops, maps)[:, 0].mul(255).round().byte().numpy()
-    return crops, transform_landmarks(
-        points, maps, torch.zeros(len(padded_crops), dtype=torch.bool)
-    )
+    unmirrored = torch.zeros(len(padded_crops), dtype=torch.bool)
+    return crops, transform_landmarks(points, maps, unmirrored)
 
 
 def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) -> dict[str, Any]:

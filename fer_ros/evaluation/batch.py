@@ -148,7 +148,7 @@ def _store_result(
         error = (
             f"{task.bag}: evaluated with another model than the one here: expected sha256 "
             f"{key['model'][:12]}..., found {result.sha256[:12]}...; install the same model on all "
-            "machines"
+            "machines, and set classifier.precision (auto is int8 or fp32, by the CPU)"
         )
         return TaskOutcome(error=error)
     if result.code != key["code"]:

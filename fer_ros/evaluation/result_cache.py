@@ -14,6 +14,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from fer_ros.classifier import select_variant
+from fer_ros.config import ClassifierConfig
 from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
@@ -31,7 +33,6 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
     """
     bags = [bag for bag in (task.bag, task.source_bag) if bag]
     bag_files = [file for bag in bags for file in (bag, *sorted(bag.glob("*")))]
-    model = task.config.classifier.model
     settings = {
         name: value for name, value in asdict(task).items() if name not in ("bag", "record")
     }
@@ -45,10 +46,15 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
         ],
         "code": code_version(),
         "detector": _file_sha256(task.config.detector.model_path),
-        "model": "" if task.predictions_topic else read_manifest(find_model(model)).sha256,
+        "model": "" if task.predictions_topic else _model_sha256(task.config.classifier),
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "recorded": task.record is not None,
     }
+
+
+def _model_sha256(config: ClassifierConfig) -> str:
+    """Digest of the weights that this machine uses: fp32, or int8 where the CPU suits it."""
+    return select_variant(read_manifest(find_model(config.model)), config)[0].sha256
 
 
 def _file_sha256(path: str) -> str:

@@ -351,9 +351,9 @@ def test_changed_recordings_are_evaluated_again(recordings, tmp_path, monkeypatc
 
 def test_an_uncached_recording_is_evaluated_again(tmp_path, astronaut, monkeypatch):
     monkeypatch.setattr("fer_ros.multi_camera.Classifier", lambda config: NamedClassifier())
-    monkeypatch.setattr("fer_ros.evaluation.result_cache.find_model", lambda name: name)
     monkeypatch.setattr(
-        "fer_ros.evaluation.result_cache.read_manifest", lambda name: NamedClassifier.manifest
+        "fer_ros.evaluation.result_cache._model_sha256",
+        lambda config: NamedClassifier.manifest.sha256,
     )
     bag, out = portrait_bag(tmp_path / "bag", astronaut, 10), tmp_path / "out"
     task = EvaluationTask(bag, record=out / "bag" / "emotions")

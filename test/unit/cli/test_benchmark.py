@@ -10,7 +10,7 @@ from fer_ros.config import ClassifierConfig, PipelineConfig
 from fer_ros.inference.backends.onnx_cache import load_or_export
 from fer_ros.inference.model_store import find_model, read_manifest
 
-CONFIG = PipelineConfig(classifier=ClassifierConfig(device="cpu"))
+CONFIG = PipelineConfig(classifier=ClassifierConfig(device="cpu", precision="fp32"))
 STAGES = ["detect", "track", "align", "classify", "smooth", "total"]
 
 
