@@ -193,7 +193,7 @@ class DetectionScheduler:
 
     def _search_whole(self, image_rgb: NDArray[np.uint8], time_s: float) -> FaceDetections:
         self._last_s = {view: time_s for level in self._levels for view in level.views}
-        faces = self._detector.search(image_rgb, self._levels)
+        faces = self._detector.detect(image_rgb)
         self._candidates = [
             _Candidate(box, 1.0 + float(score), time_s + _CANDIDATE_TIMEOUT_S)
             for box, score in zip(faces.boxes_xyxy, faces.scores, strict=True)

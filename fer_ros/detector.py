@@ -98,7 +98,7 @@ class ImageDetector:
             max(_STILL_HEIGHT_PX, self.network.proposal_height_px),
             _STILL_MARGIN_PX,
         )
-        return self.search(image_rgb, levels)
+        return self._search(image_rgb, levels)
 
     def _detect_reduced(self, image_rgb: NDArray[np.uint8]) -> FaceDetections:
         config = self.config
@@ -112,11 +112,8 @@ class ImageDetector:
         keep = nms(boxes, faces.scores, config.nms_iou_threshold)
         return self.limit(select(FaceDetections(boxes, faces.scores, points), keep))
 
-    def search(self, image_rgb: NDArray[np.uint8], levels: Sequence[Level]) -> FaceDetections:
-        """Detect the faces on all levels; small ones are confirmed, and located, at a larger size.
-
-        Best score first. Raises RuntimeError as ``detect`` does.
-        """
+    def _search(self, image_rgb: NDArray[np.uint8], levels: Sequence[Level]) -> FaceDetections:
+        """Detect the faces on all levels; small ones are located again at a larger size."""
         config, network = self.config, self.network
         low = min(network.proposal_score, config.score_threshold)
         candidates = concatenate(
