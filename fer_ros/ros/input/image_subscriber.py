@@ -7,6 +7,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSReliabilityPolicy, qos_policy_name_from_kind
 from sensor_msgs.msg import CompressedImage, Image
 
+from fer_ros.ros.graph import named_publishers
 from fer_ros.ros.parameters import NodeConfig, camera_topic, image_qos
 
 try:
@@ -52,8 +53,7 @@ class ImageSubscriber:
 
     def new_publishers(self) -> list[str]:
         """Names of the nodes that publish to ``topic`` since the last call, sorted."""
-        publishers = self._node.get_publishers_info_by_topic(self.topic)
-        names = {publisher.node_name for publisher in publishers}
+        names = {publisher.node_name for publisher in named_publishers(self._node, self.topic)}
         new = sorted(names - self._known_publishers)
         self._known_publishers = names
         return new

@@ -29,6 +29,7 @@ from fer_ros.face_images import crop_face_square, roll_rad
 from fer_ros.io.serialization import best_expressible_emotion
 from fer_ros.message_fields import normalized_landmarks, normalized_region
 from fer_ros.ros.convert import to_image
+from fer_ros.ros.graph import named_publishers
 from fer_ros.types import FaceEmotion, FrameResult
 
 try:
@@ -139,7 +140,7 @@ class HriFacePublishers:
 
     def other_publishers(self) -> list[str]:
         """Full names of other nodes that publish the same list of tracked faces."""
-        publishers = self._node.get_publishers_info_by_topic(self._tracked.topic_name)
+        publishers = named_publishers(self._node, self._tracked.topic_name)
         names = {
             f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
             for publisher in publishers

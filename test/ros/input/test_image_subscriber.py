@@ -1,5 +1,7 @@
 """The image subscription: publishers, QoS, and the diagnosis of missing images."""
 
+from types import SimpleNamespace
+
 import pytest
 import rclpy
 from rclpy.context import Context
@@ -135,6 +137,19 @@ def test_publishers_are_new_once(ros):
     ros.node(Node, "rosbag2_player").create_publisher(Image, "image", RELIABLE)
     ros.until(lambda: asking.new_publishers() == ["rosbag2_player"], "the player is found")
     assert asking.new_publishers() == []
+
+
+def test_a_publisher_is_new_when_its_node_is_known(ros, monkeypatch):
+    asking = ImageSubscriber(ros.node(Node, "emotion_node"), NodeConfig(), "", pytest.fail)
+    names = ["_NODE_NAME_UNKNOWN_"]
+    monkeypatch.setattr(
+        asking._node,
+        "get_publishers_info_by_topic",
+        lambda topic: [SimpleNamespace(node_name=name) for name in names],
+    )
+    assert asking.new_publishers() == []
+    names[:] = ["camera", "_NODE_NAME_UNKNOWN_"]
+    assert asking.new_publishers() == ["camera"]
 
 
 def test_closing_unsubscribes(ros):
