@@ -10,12 +10,15 @@ the size of the images in the scenes. Prints JSON:
 * ``coverage``: fraction of images whose face passes the quality gate;
 * ``accuracy``, ``accuracy_prepared``: accuracy on the covered images, end to end and on the aligned
   crops;
-* ``gap``: the latter minus the former, in percentage points.
+* ``gap``: the latter minus the former, in percentage points;
+* ``by_yaw``: number of images and fraction with a detected face, by the absolute yaw of the head in
+  degrees, estimated from the network's landmarks of the aligned crops.
 """
 
 import argparse
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
 from fer_ros.emotions import EMOTIONS
 from fer_ros.io.progress import progress_bar
 from fer_ros.pipeline import EmotionPipeline
+from fer_ros.quality import yaw_deg
 from fer_ros.types import Frame
 from training.datasets.localization import decode, fit_size, pad_to_frame
 from training.datasets.readers.registry import add_arguments, from_arguments
@@ -36,6 +40,7 @@ from training.datasets.splits import load_faces
 from training.metrics.predictions import predict_arrays
 
 SCENE_WH = (640, 480)
+YAW_EDGES_DEG = (0, 15, 30, 45, 60, 90)
 IMAGE_PX = 192  # long side in the scene
 
 Floats = NDArray[np.float32]
@@ -80,6 +85,17 @@ def compare(
     }
 
 
+def by_yaw(detected: NDArray[np.bool_], points_xy: Floats) -> dict[str, dict[str, Any]]:
+    """Images and fraction ``detected`` (N,), by the yaw of landmarks (N, 68, 2)."""
+    yaws = np.array([abs(yaw_deg(points)) for points in points_xy])
+    groups = {}
+    for low, high in pairwise(YAW_EDGES_DEG):
+        chosen = detected[(low <= yaws) & (yaws < high)]
+        fraction = _fraction(chosen) if len(chosen) else None
+        groups[f"{low}-{high}"] = {"images": len(chosen), "detected": fraction}
+    return groups
+
+
 def _fraction(values: NDArray[np.bool_]) -> float:
     return round(float(values.mean()), 4) if len(values) else float("nan")
 
@@ -103,8 +119,9 @@ def measure(
         if probabilities is not None:
             end_to_end[index] = probabilities
     crops = faces.padded_crops.numpy()[:, CROP_SLICE, CROP_SLICE]
-    prepared = predict_arrays(pipeline.classifier, crops, "crops")[1]
-    return compare(end_to_end, prepared, faces.labels.numpy(), readable)
+    points_xy, prepared = predict_arrays(pipeline.classifier, crops, "crops")
+    results = compare(end_to_end, prepared, faces.labels.numpy(), readable)
+    return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), points_xy)}
 
 
 def main() -> None:

@@ -44,6 +44,18 @@ def test_both_accuracies_are_of_the_covered_images(
     np.testing.assert_equal([*results.values()], expected)
 
 
+def test_detection_is_counted_by_yaw():
+    """Faces turned by 0, 50 and -50 degrees: the nose leaves the middle of the eyes."""
+    points = np.zeros((3, 68, 2), np.float32)
+    points[:, 36], points[:, 45] = (-1, 0), (1, 0)
+    points[1:, 30, 0] = np.tan(np.radians([50, -50]))
+    groups = evaluate_end_to_end.by_yaw(np.array([True, True, False]), points)
+    assert groups["0-15"] == {"images": 1, "detected": 1.0}
+    assert groups["45-60"] == {"images": 2, "detected": 0.5}
+    assert groups["15-30"] == {"images": 0, "detected": None}
+    assert list(groups) == ["0-15", "15-30", "30-45", "45-60", "60-90"]
+
+
 def test_a_scene_has_the_resized_image_in_its_center():
     scene_rgb = evaluate_end_to_end.scene(np.full((24, 48, 3), 250, np.uint8))
     assert scene_rgb.shape == (480, 640, 3)
