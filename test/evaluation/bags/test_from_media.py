@@ -149,9 +149,9 @@ def test_an_animation_keeps_its_timing(tmp_path):
 def quick(monkeypatch):
     """No network."""
     monkeypatch.setattr("fer_ros.multi_camera.Classifier", lambda config: NamedClassifier())
-    monkeypatch.setattr("fer_ros.evaluation.result_cache.find_model", lambda name: name)
     monkeypatch.setattr(
-        "fer_ros.evaluation.result_cache.read_manifest", lambda name: NamedClassifier.manifest
+        "fer_ros.evaluation.result_cache._model_sha256",
+        lambda config: NamedClassifier.manifest.sha256,
     )
 
 
