@@ -96,6 +96,7 @@ def run_in_two_forks(command: ModuleType, *arguments: object) -> None:
 
 
 def _run_rank(rank: int, command: ModuleType) -> None:
+    torch.set_num_threads(1)  # the threads of OpenMP, which earlier tests started, are not forked
     os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
     command.main()
 
