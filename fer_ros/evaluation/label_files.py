@@ -79,11 +79,14 @@ def _decode(path: Path) -> str:
     content = path.read_bytes()
     is_utf16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     try:
-        return content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabelError(
             f"{path}: not a CSV file in UTF-8 or UTF-16: {error.reason} at byte {error.start}"
         ) from None
+    if "\0" in text:  # which Python 3.10's reader refuses
+        raise LabelError(f"{path}: not a CSV file in UTF-8 or UTF-16: it has a zero byte")
+    return text
 
 
 def _has_content(line: str) -> bool:

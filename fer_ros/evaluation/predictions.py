@@ -139,11 +139,14 @@ class PredictionTable:
         """Read what ``write`` wrote. Raises OSError, or ValueError for another file."""
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.DictReader(file)
-            if lines.fieldnames is None or tuple(lines.fieldnames) != _COLUMNS:
-                raise ValueError(
-                    f"{path}: expected the columns of an evaluation, {_COLUMNS[:3]}..."
-                )
-            return cls.from_rows(_parse(line) for line in lines)
+            try:
+                if lines.fieldnames is None or tuple(lines.fieldnames) != _COLUMNS:
+                    raise ValueError(
+                        f"{path}: expected the columns of an evaluation, {_COLUMNS[:3]}..."
+                    )
+                return cls.from_rows(_parse(line) for line in lines)
+            except csv.Error as error:
+                raise ValueError(f"{path}: not a CSV file: {error}") from None
 
 
 def _cells(values: NDArray[np.float64]) -> list[Any]:

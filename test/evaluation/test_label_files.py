@@ -77,6 +77,8 @@ def test_valid_files(tmp_path, name, text, expected):
         ("a.csv", "start,end_s,emotion\n0,1,sad\n", "unknown key 'start'; known: start_s, end_s"),
         ("a.csv", "start_s,end_s,emotion\n0,1,sad,4\n", "line 2: 4 values for 3 columns"),
         ("a.csv", b"\xff\xfe\x00", "not a CSV file"),
+        ("a.csv", b"\x00", "not a CSV file in UTF-8 or UTF-16: it has a zero byte"),
+        ("a.csv", "start_s,end_s,emotion\n0,1,s\0d\n", "it has a zero byte"),
         ("a.yaml", "a: [", "not a YAML file"),
         ("a.yaml", "a: 3", "expected a list of labels"),
         ("a.yaml", "- {start_s: 0, emotion: sad}", "label 1: end_s is missing"),

@@ -41,6 +41,15 @@ def test_another_file_is_rejected(tmp_path):
         PredictionTable.read(path)
 
 
+def test_a_file_that_the_csv_reader_refuses_is_rejected(tmp_path):
+    path = tmp_path / "faces.csv"
+    PredictionTable.from_rows([]).write(path)
+    with path.open("a") as file:
+        file.write("1" * 200_000 + "\n")  # the reader's limit is 131,072 characters
+    with pytest.raises(ValueError, match=r"faces\.csv: not a CSV file: field larger"):
+        PredictionTable.read(path)
+
+
 def test_rows_that_count():
     table = PredictionTable.from_rows(
         [row(0), row(0, label=2), row(0, "", NO_LABEL, 2), row(0, "f2", NO_LABEL, 2)]

@@ -208,7 +208,7 @@ def test_identity_split_and_source_are_kept(tmp_path):
     assert open_source(SourceRequest(table(tmp_path), "valid")).samples[0].identity == "bob"
 
 
-@pytest.mark.parametrize("name", ["gone.jpg", "a\0.jpg", f"{'x' * 300}.jpg"])
+@pytest.mark.parametrize("name", ["gone.jpg", f"{'x' * 300}.jpg"])
 def test_a_missing_image_is_empty(tmp_path, name):
     path = write_lines(tmp_path / "list.csv", "path,label", f"{name},fear")
     assert [data for _, _, data in open_source(SourceRequest(path)).images(0, 1)] == [b""]
