@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.landmarks68 import ALIGNMENT_GROUPS
+from fer_ros.single_pixel import widen_single_pixel
 from fer_ros.types import CROP_SIZE_PX, TEMPLATE_XY, AlignedFaces
 
 _MIN_BILINEAR_SCALE = 0.5  # bilinear sampling skips pixels below this scale
@@ -66,7 +67,11 @@ def warp(image: NDArray[np.uint8], to_crop: NDArray[np.float32], side: int) -> N
     if scale < _MIN_BILINEAR_SCALE:
         image, to_crop = _area_downscale(image, to_crop, side, scale)
     return cv2.warpAffine(
-        image, to_crop, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        widen_single_pixel(image),
+        to_crop,
+        (side, side),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
     )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fer_ros.boxes import areas
 from fer_ros.detectors.base import SIDE_MULTIPLE_PX, FaceNetwork, nms, select
+from fer_ros.single_pixel import widen_single_pixel
 from fer_ros.types import FaceDetections
 
 LEVEL_STEP = 4
@@ -247,7 +248,7 @@ def _detect_together(
     for view, (x, y) in zip(views, corners, strict=True):
         left, top, right, bottom = view.region_xyxy
         columns, rows = view.size_wh
-        region = _halve(image_rgb[top:bottom, left:right], view.size_wh)
+        region = _halve(widen_single_pixel(image_rgb[top:bottom, left:right]), view.size_wh)
         cv2.resize(region, view.size_wh, dst=canvas[y : y + rows, x : x + columns])
     detections = network.detect(canvas, score_threshold, nms_iou_threshold)
     return _to_frame(detections, image_rgb.shape[1::-1], views, corners, keep_cut)

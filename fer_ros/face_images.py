@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.landmarks68 import LEFT_EYE, RIGHT_EYE
+from fer_ros.single_pixel import widen_single_pixel
 
 _OPEN_EYE_RATIO = 0.25  # above it a pupil is visible for certain
 
@@ -26,6 +27,7 @@ def crop_face_square(
     source_px = face_px * (np.sqrt(2) if roll_rad else 1.0)
     source = _crop_padded(image_rgb, (low + high) / 2, source_px)
     reduced_side = max(1, round(side_px * source_px / face_px))
+    source = widen_single_pixel(source)
     reduced = cv2.resize(source, (reduced_side, reduced_side), interpolation=cv2.INTER_AREA)
     center = ((reduced_side - 1) / 2, (reduced_side - 1) / 2)
     rotation = cv2.getRotationMatrix2D(center, np.degrees(roll_rad), 1.0)

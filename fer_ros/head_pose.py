@@ -32,7 +32,7 @@ _CANONICAL_CM = np.array(  # left, up, forward
 _MODEL_POINTS_M = (_CANONICAL_CM - _CANONICAL_CM[0])[:, [2, 0, 1]] / 100
 
 _FISHEYE = "equidistant"
-_MIN_DISTANCE_M = 0.01  # a solution closer than this is no head
+_MIN_DISTANCE_M, _MAX_DISTANCE_M = 0.01, 1000.0  # of a head; other solutions are none
 _NUM_COEFFICIENTS = {
     "plumb_bob": (4, 5, 8, 12, 14),
     "rational_polynomial": (4, 5, 8, 12, 14),
@@ -118,7 +118,9 @@ def estimate_head_pose(points_xy: NDArray[np.float32], camera: CameraIntrinsics)
         rvec, tvec = cv2.solvePnPRefineLM(_MODEL_POINTS_M, normalized, identity, None, rvec, tvec)
     except cv2.error:  # such as all points at one place
         return None
-    if not np.isfinite([rvec, tvec]).all() or tvec[2] < _MIN_DISTANCE_M:
+    if not np.isfinite([rvec, tvec]).all():
+        return None
+    if tvec[2] < _MIN_DISTANCE_M or np.abs(tvec).max() > _MAX_DISTANCE_M:
         return None
     return HeadPose(tvec[:, 0], _to_quaternion(rvec[:, 0]))
 

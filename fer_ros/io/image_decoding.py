@@ -19,6 +19,7 @@ from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fer_ros.io.errors import single_line
+from fer_ros.single_pixel import widen_single_pixel
 
 WarningCallback: TypeAlias = Callable[[str], object]
 """Takes one line about an image that was decoded by a guess."""
@@ -192,7 +193,8 @@ def decode_image_file(
         image_bgr = _reduce_to_8_bits(image_bgr, "16-bit file", warn)
     elif image_bgr.dtype != np.uint8:
         raise ConversionError(f"expected 8 or 16 bits per sample, found {image_bgr.dtype}")
-    return np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+    image_rgb = cv2.cvtColor(widen_single_pixel(image_bgr), cv2.COLOR_BGR2RGB)
+    return np.asarray(image_rgb[:, : image_bgr.shape[1]], np.uint8)
 
 
 def _imdecode(encoded: NDArray[np.uint8], flags: int) -> NDArray:

@@ -203,6 +203,8 @@ def _read_image(file: Path, warn: WarningCallback) -> NDArray[np.uint8]:
     if file.suffix.lower() in HEIF_SUFFIXES:
         return _read_heif(file)
     try:
+        if file.suffix.lower() == ".gif" and not cv2.haveImageReader(str(file)):
+            return next(read_frames(file))[1]  # OpenCV before 4.11
         return decode_image_file(file.read_bytes(), warn)
     except OSError as error:
         raise MediaError(f"{file}: cannot be read: {single_line(error)}") from None

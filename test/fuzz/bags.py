@@ -13,7 +13,7 @@ from rosbags.rosbag2 import CompressionMode
 from fer_ros.evaluation.bags.reader import Bag, BagError, expected_images
 from fer_ros.io.image_decoding import ConversionError, UnknownEncodingError
 from fuzz import only
-from fuzz.images import damaged
+from fuzz.damage import damaged
 from fuzz.settings import yaml_files
 
 _METADATA = "metadata.yaml"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fer_ros.emotions import EMOTIONS
 from fuzz import limited_memory, only
-from fuzz.images import damaged
+from fuzz.damage import damaged
 from fuzz.models import Malicious
 from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
 from training.datasets.shards import (

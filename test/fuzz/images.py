@@ -16,6 +16,7 @@ from fer_ros.io.image_decoding import ConversionError, UnknownEncodingError
 from fer_ros.ros.convert import stamp_s, to_rgb
 from fer_ros.types import Frame
 from fuzz import only
+from fuzz.damage import damaged
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -84,20 +85,6 @@ def _files() -> dict[str, bytes]:
     endings = ("jpg", "png", "webp", "bmp", "tiff", "ppm")
     files = {end: cv2.imencode(f".{end}", image)[1].tobytes() for end in endings}
     return files | {"gif": _GIF}
-
-
-@st.composite
-def damaged(draw: st.DrawFn, content: bytes) -> bytes:
-    """A file that is whole, or whose end is missing, bytes are others, or a part is repeated."""
-    data = bytearray(content)
-    for place, value in draw(
-        st.lists(st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255)), max_size=6)
-    ):
-        data[place] = value
-    if draw(st.booleans()):
-        begin, end = sorted(draw(st.tuples(*[st.integers(0, len(data))] * 2)))
-        data[begin:begin] = data[begin:end]
-    return bytes(data[: draw(st.one_of(st.just(len(data)), st.integers(0, len(data))))])
 
 
 def compressed_images() -> st.SearchStrategy[CompressedImage]:

@@ -15,7 +15,7 @@ from fer_ros.emotions import EMOTIONS
 from fer_ros.evaluation.ground_truth import ImageTime, Label, LabelError, LabelMatcher
 from fer_ros.evaluation.label_files import read_labels
 from fuzz import only
-from fuzz.images import damaged
+from fuzz.damage import damaged
 from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
 
 _KEYS = ("start_s", "end_s", "stamp_s", "emotion", "face", "x", "y", "bag")

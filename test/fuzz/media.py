@@ -14,7 +14,7 @@ from PIL import Image
 
 from fer_ros.io.media import IncompleteMediaError, MediaError, count_images, read_file
 from fuzz import only
-from fuzz.images import damaged
+from fuzz.damage import damaged
 
 _NUM_FRAMES = 12
 _FPS = 10.0

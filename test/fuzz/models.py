@@ -19,7 +19,7 @@ from fer_ros.inference.model_store import MANIFEST_FILE, ModelError, read_manife
 from fer_ros.models.checkpoint import check_conventions, read_state
 from fer_ros.types import TEMPLATE_XY
 from fuzz import only
-from fuzz.images import damaged
+from fuzz.damage import damaged
 from fuzz.settings import ANYTHING, BAD_YAML, yaml_files
 
 MANIFEST: dict[str, Any] = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
 from fuzz import limited_memory, only
+from fuzz.damage import damaged
 from fuzz.datasets import FALSE_HEADERS, npy, npy_files
-from fuzz.images import damaged
 from training.datasets.readers.registry import open_source
 from training.datasets.records import Sample, SourceRequest
 

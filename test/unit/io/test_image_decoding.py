@@ -103,10 +103,10 @@ REFERENCES = {
     "mono8": (1, cv2.COLOR_GRAY2RGB),
     "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUY2),
-    "bayer_rggb8": (1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr8": (1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_gbrg8": (1, cv2.COLOR_BayerGBRG2RGB),
-    "bayer_grbg8": (1, cv2.COLOR_BayerGRBG2RGB),
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
 
 

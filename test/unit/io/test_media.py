@@ -1,5 +1,6 @@
 """Images and videos as RGB images."""
 
+import re
 import sys
 
 import cv2
@@ -243,7 +244,10 @@ def test_a_broken_video_is_reported_once(tmp_path, capfd):
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(MediaError):
         list(read_file(tmp_path / "a.mp4"))
-    assert capfd.readouterr().err == ""
+    printed = capfd.readouterr().err
+    if int(cv2.__version__.split(".")[1]) < 7:  # FFmpeg's own line cannot be turned off there
+        printed = re.sub(r"^.*moov atom not found\n", "", printed)
+    assert printed == ""
 
 
 def test_a_folder_is_read_until_its_first_broken_file(tmp_path):
