@@ -51,9 +51,10 @@ def test_the_only_free_domain_is_found(monkeypatch):
 @pytest.mark.parametrize("other_participants", [0, 1])
 def test_a_domain_in_use_is_not_free(monkeypatch, other_participants):
     """Participants are numbered by process or by domain: the first number may not be in use."""
-    with ExitStack() as others, graph() as used:
+    with ExitStack() as graphs:
         for _ in range(other_participants):
-            others.enter_context(graph()).node(Node, "other")
+            graphs.enter_context(graph()).node(Node, "other")
+        used = graphs.enter_context(graph())  # after the others, which might choose its domain
         monkeypatch.setattr(isolated_domain, "_DOMAIN_IDS", range(used.domain, used.domain + 1))
         assert isolated_domain.find_free_domain_id() == used.domain
         used.node(Node, "used")
