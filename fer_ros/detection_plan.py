@@ -249,7 +249,8 @@ def _detect_together(
         left, top, right, bottom = view.region_xyxy
         columns, rows = view.size_wh
         region = _halve(widen_single_pixel(image_rgb[top:bottom, left:right]), view.size_wh)
-        cv2.resize(region, view.size_wh, dst=canvas[y : y + rows, x : x + columns])
+        # OpenCV 4.5.4 cannot write into an image of one pixel.
+        canvas[y : y + rows, x : x + columns] = cv2.resize(region, view.size_wh)
     detections = network.detect(canvas, score_threshold, nms_iou_threshold)
     return _to_frame(detections, image_rgb.shape[1::-1], views, corners, keep_cut)
 
