@@ -26,7 +26,7 @@ setuptools.setup(
     version=ElementTree.parse(ROOT / "package.xml").getroot().findtext("version"),
     python_requires=">=3.10",
     packages=setuptools.find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={"": ["py.typed", "templates/*"]},
+    package_data={"": ["py.typed", "templates/*", "centerface_ranges.json"]},
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

@@ -11,7 +11,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
 
@@ -23,6 +23,8 @@ from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig, TrackerConfig
 from fer_ros.detection_scheduler import DetectionScheduler
 from fer_ros.detector import DetectorError, ImageDetector, make_detector
+from fer_ros.detectors.centerface import find_model
+from fer_ros.inference.devices import supports_int8_dot_product
 from fer_ros.io.image_decoding import decode_image_file
 from fer_ros.io.progress import progress_bar
 from fer_ros.tracker import Tracker
@@ -98,14 +100,23 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def make_plans(yunet_path: str | None) -> list[Plan]:
-    """One full pass on every frame as a reference, then the planned search of each detector."""
-    reduced = make_detector(DetectorConfig(input_size_px=report.REFERENCE_PX), _THREADS)
-    plans = [Plan(report.REFERENCE, lambda: lambda image, time_s, tracked: reduced.detect(image))]
-    configs = [DetectorConfig()]
+def detector_configs(yunet_path: str | None) -> dict[str, DetectorConfig]:
+    """The detectors by name: CenterFace in fp32, in int8 where this CPU suits it, and YuNet."""
+    configs = {"centerface": DetectorConfig(model_path=str(find_model("")))}
+    if supports_int8_dot_product():
+        configs["centerface in int8"] = DetectorConfig()
     if yunet_path:
-        configs.append(DetectorConfig(name="yunet", model_path=yunet_path))
-    for config in configs:
+        configs["yunet"] = DetectorConfig(name="yunet", model_path=yunet_path)
+    return configs
+
+
+def make_plans(yunet_path: str | None) -> list[Plan]:
+    """One full pass in fp32 on every frame as a reference, then each detector's planned search."""
+    configs = detector_configs(yunet_path)
+    full_pass = replace(configs["centerface"], input_size_px=report.REFERENCE_PX)
+    reduced = make_detector(full_pass, _THREADS)
+    plans = [Plan(report.REFERENCE, lambda: lambda image, time_s, tracked: reduced.detect(image))]
+    for name, config in configs.items():
         detector = make_detector(config, _THREADS)
 
         def start(detector: ImageDetector = detector) -> Detect:
@@ -114,7 +125,7 @@ def make_plans(yunet_path: str | None) -> list[Plan]:
                 image, time_s, tracked, [face.id for face in tracked]
             )
 
-        plans.append(Plan(f"{config.name}, planned", start))
+        plans.append(Plan(f"{name}, planned", start))
     return plans
 
 
@@ -169,12 +180,10 @@ def measure_groups(yunet_path: str | None, folder: str | None) -> tuple[dict[str
     """Share of the boxes of ``boxes.csv`` that are found in each photograph by itself."""
     if not folder:
         return {}, 0
-    configs = {
-        report.REFERENCE: DetectorConfig(input_size_px=report.REFERENCE_PX),
-        "centerface, whole range": DetectorConfig(),
-    }
-    if yunet_path:
-        configs["yunet, whole range"] = DetectorConfig(name="yunet", model_path=yunet_path)
+    ranges = detector_configs(yunet_path)
+    full_pass = replace(ranges["centerface"], input_size_px=report.REFERENCE_PX)
+    configs = {report.REFERENCE: full_pass}
+    configs |= {f"{name}, whole range": config for name, config in ranges.items()}
     detectors = {name: make_detector(config, _THREADS) for name, config in configs.items()}
     hits = dict.fromkeys(configs, 0)
     photographs = list(_photographs(Path(folder)))

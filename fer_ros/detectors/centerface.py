@@ -6,6 +6,7 @@ sub-cell offset of its center and five points relative to the box.
 
 import hashlib
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError, nms, pad_to_multiple, select
+from fer_ros.detectors.centerface_int8 import int8_graph
 from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic, value_channels
 from fer_ros.detectors.session import DetectorSession, SessionNetwork, open_detector
+from fer_ros.inference.devices import supports_int8_dot_product
 from fer_ros.types import FaceDetections
 
 if TYPE_CHECKING:
@@ -28,7 +31,7 @@ _STRIDE_PX = 4  # one cell of the output maps
 
 
 class CenterFace(SessionNetwork):
-    """CenterFace in PyTorch on CUDA, or in ONNX Runtime."""
+    """CenterFace in PyTorch on CUDA, or in ONNX Runtime: in int8 where the CPU suits it."""
 
     name = "centerface"
     proposal_height_px = 14.0
@@ -37,7 +40,8 @@ class CenterFace(SessionNetwork):
     def __init__(self, model_path: str = "", threads: int = 0, device: str = "cpu") -> None:
         """Load the network; an empty path is the published file. Raises DetectorError.
 
-        ``threads`` 0: one for each core. ``device``: auto, cpu, cuda or cuda:N.
+        ``threads`` 0: one for each core. ``device``: auto, cpu, cuda or cuda:N. A file that is
+        named is computed in fp32 everywhere.
         """
         super().__init__(open_centerface(model_path, threads, device))
 
@@ -53,10 +57,13 @@ class CenterFace(SessionNetwork):
 def open_centerface(model_path: str = "", threads: int = 0, device: str = "cpu") -> DetectorSession:
     """Open the bare network: images (1, 3, h, w), sides multiples of 32, to its four maps.
 
-    An empty path is the published file. Raises DetectorError.
+    An empty path is the published file, which a CPU with int8 dot products computes in int8; a
+    file that is named is computed in fp32. Raises DetectorError.
     """
     model = load_centerface(find_model(model_path))
-    return open_detector(model, device, threads, torch_works=True)
+    uses_int8 = not model_path and supports_int8_dot_product()
+    cpu_graph = partial(int8_graph, model) if uses_int8 else None
+    return open_detector(model, device, threads, torch_works=True, cpu_graph=cpu_graph)
 
 
 def find_model(model_path: str) -> Path:

@@ -142,12 +142,17 @@ class SessionNetwork:
 
 
 def open_detector(
-    model: "onnx.ModelProto", device: str, threads: int, torch_works: bool
+    model: "onnx.ModelProto",
+    device: str,
+    threads: int,
+    torch_works: bool,
+    cpu_graph: Callable[[], bytes] | None = None,
 ) -> DetectorSession:
     """Open a graph on ``device`` (auto, cpu, cuda or cuda:N), or on the CPU where that fails.
 
-    ``torch_works``: whether PyTorch can compute the graph. A log line and the session's
-    ``fallback`` name what failed. Raises DetectorError when nothing can compute the graph.
+    ``torch_works``: whether PyTorch can compute the graph. ``cpu_graph`` makes the graph for the
+    CPU, where that is another one. A log line and the session's ``fallback`` name what failed.
+    Raises DetectorError when nothing can compute the graph.
     """
     graph = model.SerializeToString()
     profile = TensorRtProfile(
@@ -157,7 +162,7 @@ def open_detector(
     )
 
     def open_cpu() -> DetectorRuntime:
-        return open_session(graph, "cpu", threads)[0]
+        return open_session(cpu_graph() if cpu_graph else graph, "cpu", threads)[0]
 
     errors: list[str] = []
     has_cuda = device != "cpu" and cuda_status().count > 0
@@ -172,7 +177,10 @@ def open_detector(
             errors.append(f"PyTorch on {device}: {single_line(error)}")
     for candidate in [device] if device in {"auto", "cpu"} else [device, "cpu"]:
         try:
+            runtime: DetectorRuntime
             runtime, reason = open_session(graph, candidate, threads, profile=profile)
+            if runtime.device == "cpu" and cpu_graph:
+                runtime = open_cpu()
         except ProviderError as error:
             errors.append(str(error))
             continue

@@ -13,6 +13,7 @@ from fer_ros.alignment import warp
 from fer_ros.boxes import areas, iou
 from fer_ros.config import DetectorConfig
 from fer_ros.detector import FaceDetector, ImageDetector, make_detector
+from fer_ros.detectors.centerface import find_model
 from fer_ros.io.image_decoding import ConversionError, decode_image_file
 from fer_ros.types import CROP_SIZE_PX, FaceDetections
 from training.datasets.shards import MARGIN_PX, PADDED_CROP_PX
@@ -23,10 +24,15 @@ _MIN_IOU = 0.1  # with the given box; below, the face is another person's
 
 
 def make_dataset_detector(tight_crops: bool) -> FaceDetector:
-    """The detector for tightly cropped faces, or for photographs."""
+    """The detector for tightly cropped faces, or for photographs, in fp32 on every machine."""
+    path = str(find_model(""))
     if tight_crops:
-        return make_detector(DetectorConfig(input_size_px=_FRAME_PX, score_threshold=0.2))
-    return make_detector(DetectorConfig(input_size_px=_PHOTO_PX + 2 * _PHOTO_MARGIN_PX))
+        return make_detector(
+            DetectorConfig(model_path=path, input_size_px=_FRAME_PX, score_threshold=0.2)
+        )
+    return make_detector(
+        DetectorConfig(model_path=path, input_size_px=_PHOTO_PX + 2 * _PHOTO_MARGIN_PX)
+    )
 
 
 def pad_to_frame(

@@ -63,13 +63,29 @@ def load_or_export(manifest: ModelManifest, on_cpu: bool = True) -> bytes:
         return _load_shipped(manifest)
     nchwc = on_cpu and uses_nchwc_layout()
     path = cache_path(manifest, nchwc)
-    return _load_cached(path) or _export_and_cache(manifest, nchwc, path)
+    return load_graph(path) or _export_and_cache(manifest, nchwc, path)
 
 
 def store_graph(graph: bytes, path: Path) -> None:
     """Write a graph and, beside it, its sha256, atomically. Raises OSError."""
     replace_file(path, graph)
     replace_file(_digest_path(path), hashlib.sha256(graph).hexdigest().encode())
+
+
+def load_graph(path: Path) -> bytes | None:
+    """Read a graph of ``store_graph``; None if there is none or, with a warning, a damaged one."""
+    try:
+        expected = _digest_path(path).read_text(encoding="ascii")
+        graph = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        _log.warning("%s: cannot be read, making it again: %s", path, error)
+        return None
+    if hashlib.sha256(graph).hexdigest() == expected:
+        return graph
+    _log.warning("%s: wrong sha256, making it again", path)
+    return None
 
 
 def export_graph(manifest: ModelManifest, nchwc: bool = False) -> bytes:
@@ -103,21 +119,6 @@ def _load_shipped(manifest: ModelManifest) -> bytes:
             "found others"
         )
     return manifest.weights_path.read_bytes()
-
-
-def _load_cached(path: Path) -> bytes | None:
-    try:
-        expected = _digest_path(path).read_text(encoding="ascii")
-        graph = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        _log.warning("%s: cannot be read, exporting the model again: %s", path, error)
-        return None
-    if hashlib.sha256(graph).hexdigest() == expected:
-        return graph
-    _log.warning("%s: wrong sha256, exporting the model again", path)
-    return None
 
 
 def _export_and_cache(manifest: ModelManifest, nchwc: bool, path: Path) -> bytes:

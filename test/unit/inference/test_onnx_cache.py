@@ -97,7 +97,7 @@ def test_a_damaged_file_is_exported_again(folder, manifest, exported, caplog, su
     Path(f"{place(manifest)}{suffix}").write_bytes(content)
     assert [load_or_export(manifest) for _ in range(2)] == [b"made 2"] * 2
     (record,) = caplog.records
-    assert (record.levelname, "exporting the model again" in record.getMessage()) == (
+    assert (record.levelname, "making it again" in record.getMessage()) == (
         "WARNING",
         True,
     )
