@@ -150,9 +150,8 @@ def open_detector(
 ) -> DetectorSession:
     """Open a graph on ``device`` (auto, cpu, cuda or cuda:N), or on the CPU where that fails.
 
-    ``torch_works``: whether PyTorch can compute the graph. ``cpu_graph`` makes the graph for the
-    CPU, where that is another one. A log line and the session's ``fallback`` name what failed.
-    Raises DetectorError when nothing can compute the graph.
+    ``torch_works``: whether PyTorch can compute the graph. ``cpu_graph`` makes another graph for the
+    CPU. A log line and ``fallback`` name what failed. Raises DetectorError when nothing works.
     """
     graph = model.SerializeToString()
     profile = TensorRtProfile(

@@ -89,7 +89,7 @@ def test_the_graph_is_made_once_and_again_when_it_is_damaged(
     monkeypatch.setattr(centerface_int8, "quantize", lambda model, _: made.append(1) or model)
     graphs = [int8_graph(model), int8_graph(model)]
     assert (len(made), graphs[0]) == (1, graphs[1])
-    next(cache.glob("*.onnx")).write_bytes(b"torn")
+    next(cache.glob("*.onnx")).write_bytes(b"damaged")
     assert int8_graph(model) == graphs[0]
     assert len(made) == 2
     assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
