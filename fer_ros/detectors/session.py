@@ -150,7 +150,7 @@ def open_detector(
 ) -> DetectorSession:
     """Open a graph on ``device`` (auto, cpu, cuda or cuda:N), or on the CPU where that fails.
 
-    ``torch_works``: whether PyTorch can compute the graph. ``cpu_graph`` makes another graph for the
+    ``torch_works``: whether PyTorch can compute the graph. ``cpu_graph`` makes another one for the
     CPU. A log line and ``fallback`` name what failed. Raises DetectorError when nothing works.
     """
     graph = model.SerializeToString()
