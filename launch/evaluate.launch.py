@@ -25,8 +25,10 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 from fer_ros.evaluation.bags.reader import Bag
+from fer_ros.evaluation.bags.storage import METADATA
 from fer_ros.evaluation.ground_truth import topic_labels
 from fer_ros.evaluation.label_files import read_labels
+from fer_ros.evaluation.report.results import RESULTS
 
 # Log messages of node and recorder.
 NODE_READY, PUBLISHER_FOUND = "active, waiting for images", "publisher of {topic}: "
@@ -41,6 +43,7 @@ FIXED_ARGUMENTS = {  # of fer.launch.py, by this launch file
     "input_source": "camera",
     "autostart": "true",
     "use_sim_time": "true",
+    "image_timeout_s": "0",  # no image arrives before the player resumes and after it ends
 }
 
 
@@ -209,6 +212,7 @@ def read_recording(path: Path, image: str, label_topic: str) -> Recording:
         types = bag.topics
         if bag.errors:
             raise RuntimeError(bag.errors[0])
+        check_playable(bag)
         if label_topic:
             topic_labels(bag, label_topic)  # raises now, not after the recording was played
     images = [topic for topic, kind in types.items() if kind in TRANSPORTS]
@@ -223,20 +227,43 @@ def read_recording(path: Path, image: str, label_topic: str) -> Recording:
     return Recording(str(path), topic, TRANSPORTS[types[topic]], [topic, *calibration])
 
 
+def check_playable(bag: Bag) -> None:
+    """Raise RuntimeError for a recording that can be read, but that ros2 bag play cannot play."""
+    path = bag.path
+    if path.is_dir() and not (path / METADATA).is_file():
+        raise RuntimeError(
+            f"{path}: no {METADATA}, which ros2 bag play needs: run ros2 bag reindex {path}"
+        )
+    if path.is_file() and bag.is_compressed():
+        raise RuntimeError(
+            f"{path}: ros2 bag play needs the folder of a compressed recording: "
+            f"name {path.parent} with bag:="
+        )
+
+
 def label_arguments(labels: str, label_topic: str, bag: Path) -> list[str]:
     """Arguments with the label file, which must be valid, and topic; none without labels."""
     arguments = ["--label-topic", label_topic] if label_topic else []
     path = Path(labels).expanduser() if labels else bag / "labels.csv"
-    if labels or (path.is_file() and not label_topic):
+    if labels and not path.is_file():
+        raise RuntimeError(f"labels: {path}: no such file")
+    if path.is_file() and (labels or not label_topic):
         read_labels(path)
         arguments += ["--labels", str(path)]
     return arguments
 
 
 def prepare_output(out: Path) -> str:
-    """Folder for the results of the node, which ros2 bag record creates itself."""
+    """Folder for the results of the node, which ros2 bag record creates itself.
+
+    What an evaluation without a report has recorded stays beside it.
+    """
     recorded = out / "recorded"
-    if recorded.exists():
-        raise RuntimeError(f"{recorded}: exists; choose another folder with out:=")
-    recorded.parent.mkdir(parents=True, exist_ok=True)
+    if recorded.exists() and (out / RESULTS).exists():
+        raise RuntimeError(f"{out}: has the report of another evaluation; choose another out:=")
+    out.mkdir(parents=True, exist_ok=True)
+    number = 2
+    while recorded.exists():
+        recorded = out / f"recorded_{number}"
+        number += 1
     return str(recorded)

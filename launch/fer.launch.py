@@ -28,6 +28,7 @@ PARAMETER_ARGUMENTS = {
     "image_transport": ("image_transport", "raw, or compressed: subscribes to <compressed>"),
     "hri_namespace": ("hri_namespace", "namespace of the REP-155 topics, such as /humans"),
     "publish_images": ("publish_images", "true publishes the debug image and face crops"),
+    "image_timeout_s": ("image_timeout_s", "seconds without an image before a warning; 0: none"),
     "autostart": ("autostart", "false leaves configuring and activating to a lifecycle manager"),
     "use_sim_time": ("use_sim_time", "true when a bag or a simulation publishes /clock"),
 }

@@ -143,7 +143,8 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
     if batch.cached:
         print(f"results reused from an earlier run: {', '.join(batch.cached)}")
     summary = summarize(batch.results, batch.failed)
-    print(f"{summary['images']} images evaluated, {summary['duration_s']:.1f} s")
+    dropped = f", {summary['dropped']} dropped" if summary["dropped"] else ""
+    print(f"{summary['images']} images evaluated{dropped}, {summary['duration_s']:.1f} s")
     scores = summary["classification"]
     if scores["faces"]:
         names = ("accuracy", "balanced_accuracy", "macro_f1")

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 def int8_graph(model: "onnx.ModelProto") -> bytes:
     """Return the quantized graph of the published network, from the cache or made now.
 
-    Making it takes about two seconds.
+    Making it takes about two seconds. Where it cannot be stored, the graph stays in fp32.
     """
     import onnxruntime
 
@@ -42,17 +42,24 @@ def int8_graph(model: "onnx.ModelProto") -> bytes:
     digest = hashlib.sha256(b"".join(parts)).hexdigest()
     path = cache_folder() / f"centerface-int8-{digest[:16]}.onnx"
     graph = load_graph(path)
-    if graph is None:
-        graph = quantize(name_nodes(model), json.loads(ranges)).SerializeToString()
-        try:
-            store_graph(graph, path)
-        except OSError as error:
-            _log.warning(
-                "%s: the face detector in int8 cannot be stored and will be made at each start: "
-                "%s; free disk space, or name another folder in FER_ROS_CACHE",
-                path,
-                error.strerror or error,
-            )
+    return graph or _make_graph(model, json.loads(ranges), path)
+
+
+def _make_graph(
+    model: "onnx.ModelProto", ranges: Mapping[str, tuple[float, float]], path: Path
+) -> bytes:
+    """Quantize the network and store it; without disk space it stays in fp32, with a warning."""
+    try:
+        graph = quantize(name_nodes(model), ranges).SerializeToString()
+        store_graph(graph, path)
+    except OSError as error:
+        _log.warning(
+            "%s: the face detector in int8 cannot be stored, fp32 is used: %s; free disk space, or "
+            "name another folder in FER_ROS_CACHE",
+            path,
+            error.strerror or error,
+        )
+        return model.SerializeToString()
     return graph
 
 

@@ -23,6 +23,7 @@ from fer_ros.evaluation.ground_truth import (
     bbox_to_xyxy,
     topic_labels,
 )
+from fer_ros.evaluation.live_coverage import LiveCoverage
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment, add_face_images, worst_segments
 from fer_ros.evaluation.predictions import NO_LABEL, FacePrediction, PredictionTable
 from fer_ros.evaluation.realtime import RealtimeClock, drop_stale
@@ -283,9 +284,10 @@ class _Evaluator:
 
         Counts the images without a prediction. Time starts with the first image.
         """
-        if not self._task.source_bag:
+        path = self._task.source_bag
+        if not path:
             return {}
-        with Bag(self._task.source_bag) as source:
+        with Bag(path) as source:
             topic = source.image_topic(self._task.image_topic)
             times = {
                 image.stamp_ns: (image.time_ns, image.recorded_ns) for image in source.images(topic)
@@ -294,7 +296,12 @@ class _Evaluator:
             self.result.warnings += source.warnings
         if times:
             self._track_time(min(times.values())[0])
-        self.result.dropped = len(set(times) - predicted_ns)
+        coverage = LiveCoverage.of(
+            {stamp: time for stamp, (time, _) in times.items()}, predicted_ns
+        )
+        self.result.dropped = coverage.dropped
+        self.result.warnings += coverage.warnings(self._task.bag, path)
+        self.result.errors += coverage.errors(self._task.bag, path)
         return times
 
     def _track_time(self, time_ns: int) -> None:

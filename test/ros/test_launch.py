@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from backports import zstd
 from bag_tools import jpeg_image, raw_image, write_bag
 from launch_tools import LIMIT_S, NODE, RUNS, Package
+from rosbags.rosbag2 import CompressionMode
 from tree import ROOT
 
 from fer_ros.evaluation.bags.messages import COMPRESSED, IMAGE, make
@@ -233,7 +235,7 @@ def test_a_recording_may_be_one_file(package, recording):
             "2 image topics; choose one with image:= (available: /ear, /eye)",
         ),
         ({"/eye": IMAGE}, {"image": "/nose"}, "no image topic /nose; choose one with image:="),
-        ({"/eye": IMAGE}, {"labels": "none.csv"}, "none.csv"),
+        ({"/eye": IMAGE}, {"labels": "none.csv"}, "labels: none.csv: no such file"),
         ({"/eye": IMAGE}, {"label_topic": "/truth"}, "labels from /truth: expected a topic of"),
         ({"/eye": IMAGE}, {"label_topic": "/eye"}, "its type is sensor_msgs/msg/Image"),
     ],
@@ -254,12 +256,48 @@ def test_a_truncated_recording_is_not_played(package, recording):
     assert package.steps() == []
 
 
-def test_recorded_results_are_kept(package, recording, tmp_path):
+def test_a_recording_that_only_its_folder_plays_is_refused(package, recording):
+    package.stand_in(READY)
+    bag = recording("day", {"/eye": IMAGE})
+    (file,) = bag.glob("*.mcap")
+    (bag / "metadata.yaml").unlink()
+    assert "day: no metadata.yaml, which ros2 bag play needs: run ros2 bag reindex" in (
+        package.error("evaluate.launch.py", bag=bag)
+    )
+    packed = bag / f"{file.name}.zstd"
+    packed.write_bytes(zstd.compress(file.read_bytes()))
+    error = package.error("evaluate.launch.py", bag=packed)
+    assert f"needs the folder of a compressed recording: name {bag} with bag:=" in error
+    assert package.steps() == []
+
+
+def test_messages_that_are_compressed_need_the_folder(package, tmp_path):
+    package.stand_in(READY)
+    rows = [("/eye", IMAGE, 0.0, TYPES[IMAGE]())]
+    bag = write_bag(tmp_path / "day", rows, "sqlite3", CompressionMode.MESSAGE)
+    (file,) = bag.glob("*.db3*")
+    assert f"name {bag} with bag:=" in package.error("evaluate.launch.py", bag=file)
+    assert package.steps() == []
+
+
+def test_a_report_is_not_overwritten(package, recording, tmp_path):
     package.stand_in(READY)
     bag = recording("day", {"/eye": IMAGE})
     (tmp_path / "out/recorded").mkdir(parents=True)
-    says = "out/recorded: exists; choose another folder with out:="
+    (tmp_path / "out/results.json").write_text("{}")
+    says = "out: has the report of another evaluation; choose another out:="
     assert package.error("evaluate.launch.py", bag=bag, out="out").endswith(says)
+
+
+def test_a_failed_evaluation_can_be_repeated(package, recording, tmp_path):
+    package.stand_in(READY)
+    bag = recording("day", {"/eye": IMAGE})
+    for name in ("recorded", "recorded_2"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    code, output = package.run("evaluate.launch.py", bag=bag, out="out")
+    assert code == 0, output
+    assert package.steps()[1].startswith("ros2 bag record -o out/recorded_3 ")
+    assert package.steps()[4].startswith("fer evaluate-bag out/recorded_3 ")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ of about a second of it.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -109,6 +110,15 @@ class Bag:
             return metadata.counts[topic]
         return sum(
             connection.msgcount for file in self._files for connection in _connections(file, topic)
+        )
+
+    def is_compressed(self) -> bool:
+        """Whether the file, or the first message of one of its topics, is compressed with zstd."""
+        return self.path.suffix == ".zstd" or any(
+            data[:4] == _ZSTD_MAGIC
+            for file in self._files
+            for connection in file.connections
+            for _, _, data in islice(file.messages([connection]), 1)
         )
 
     def image_topic(self, requested: str | None) -> str:
