@@ -91,7 +91,7 @@ def _run(train: DatasetSource, valid: DatasetSource) -> int:
             f"calibrate_detector: int8 is not kept: it loses {drop:.2%} of recall", file=sys.stderr
         )
         return 1
-    RANGES_FILE.write_text(json.dumps(ranges, indent=0) + "\n", encoding="utf-8")
+    RANGES_FILE.write_text(json.dumps(ranges, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     print(f"{RANGES_FILE}: {len(ranges)} activations")
     return 0
 
