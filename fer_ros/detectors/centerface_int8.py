@@ -48,10 +48,13 @@ def int8_graph(model: "onnx.ModelProto") -> bytes:
 def _make_graph(
     model: "onnx.ModelProto", ranges: Mapping[str, tuple[float, float]], path: Path
 ) -> bytes:
-    """Quantize the network and store it; without disk space it stays in fp32, with a warning."""
+    """Quantize the network and store it; where that fails it stays in fp32, with a warning."""
     try:
         graph = quantize(name_nodes(model), ranges).SerializeToString()
         store_graph(graph, path)
+    except ImportError as error:  # a build of ONNX Runtime without its tools
+        _log.warning("face detector: int8 cannot be made, fp32 is used: %s", error)
+        return model.SerializeToString()
     except OSError as error:
         _log.warning(
             "%s: the face detector in int8 cannot be stored, fp32 is used: %s; free disk space, or "

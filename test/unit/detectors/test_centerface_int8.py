@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 
 import cv2
 import numpy as np
@@ -105,6 +106,15 @@ def test_without_a_cache_the_detector_stays_in_fp32(
     model = load_centerface(published_centerface)
     assert int8_graph(model) == model.SerializeToString()
     assert "cannot be stored, fp32 is used: Not a directory; free disk space" in caplog.messages[-1]
+
+
+def test_without_the_quantization_tools_the_detector_stays_in_fp32(
+    cache, published_centerface, monkeypatch, caplog
+):
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
+    model = load_centerface(published_centerface)
+    assert int8_graph(model) == model.SerializeToString()
+    assert "face detector: int8 cannot be made, fp32 is used: " in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(
