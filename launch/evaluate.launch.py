@@ -25,7 +25,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
 from fer_ros.evaluation.bags.reader import Bag
-from fer_ros.evaluation.bags.storage import METADATA
+from fer_ros.evaluation.bags.storage import METADATA, read_metadata
+from fer_ros.evaluation.batch import unique_names
 from fer_ros.evaluation.ground_truth import topic_labels
 from fer_ros.evaluation.label_files import read_labels
 from fer_ros.evaluation.report.results import RESULTS
@@ -188,6 +189,8 @@ class Sequence:
             return None
         if event.action is record and self.has_played:
             return score
+        if event.action is play and not self.is_resumed:
+            raise RuntimeError("ros2 bag play ended before it had started; see its output above")
         if event.action is play and event.returncode == 0:
             self.has_played = True
             stop = SignalProcess(
@@ -231,12 +234,12 @@ def check_playable(bag: Bag) -> None:
     """Raise RuntimeError for a recording that can be read, but that ros2 bag play cannot play."""
     path = bag.path
     if path.is_dir() and not (path / METADATA).is_file():
+        files = [file for suffix in ("mcap", "db3") for file in path.glob(f"*.{suffix}")]
+        remedy = f"name {files[0]} with bag:=" if len(files) == 1 else f"ros2 bag reindex {path}"
+        raise RuntimeError(f"{path}: no {METADATA}, which ros2 bag play needs: {remedy}")
+    if path.is_file() and (bag.is_compressed() or len(read_metadata(path.parent).file_names) > 1):
         raise RuntimeError(
-            f"{path}: no {METADATA}, which ros2 bag play needs: run ros2 bag reindex {path}"
-        )
-    if path.is_file() and bag.is_compressed():
-        raise RuntimeError(
-            f"{path}: ros2 bag play needs the folder of a compressed recording: "
+            f"{path}: ros2 bag play needs the folder of a recording that is compressed or split: "
             f"name {path.parent} with bag:="
         )
 
@@ -248,7 +251,9 @@ def label_arguments(labels: str, label_topic: str, bag: Path) -> list[str]:
     if labels and not path.is_file():
         raise RuntimeError(f"labels: {path}: no such file")
     if path.is_file() and (labels or not label_topic):
-        read_labels(path)
+        others = {label.bag for label in read_labels(path)} - {"", *unique_names([bag])}
+        if others:
+            raise RuntimeError(f"{path}: labels of other bags: {', '.join(sorted(others))}")
         arguments += ["--labels", str(path)]
     return arguments
 
@@ -260,7 +265,9 @@ def prepare_output(out: Path) -> str:
     """
     recorded = out / "recorded"
     if recorded.exists() and (out / RESULTS).exists():
-        raise RuntimeError(f"{out}: has the report of another evaluation; choose another out:=")
+        raise RuntimeError(f"{out}: has the report of an earlier evaluation; choose another out:=")
+    if out.exists() and not out.is_dir():
+        raise RuntimeError(f"out: {out}: expected a folder, found a file")
     out.mkdir(parents=True, exist_ok=True)
     number = 2
     while recorded.exists():

@@ -60,6 +60,8 @@ if options.verb == "call":
     sys.exit()
 if options.verb == "play":
     assert os.path.exists(options.bag), options.bag
+    if {publisher!r} == "none":  # it cannot open the recording, and says so with exit code 0
+        sys.exit()
     with open({order!r} + ".playing", "w") as pipe:
         print(options.topics[0] + ": {publisher}", file=pipe)
     if options.start_paused:

@@ -125,6 +125,8 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
 
     if args.source_bag and not args.predictions_topic:
         raise EvaluationError("--source-bag needs --predictions-topic")
+    if args.source_bag and len(args.bags) > 1:
+        raise EvaluationError("--source-bag is the recording of one bag of predictions")
     if args.record and args.predictions_topic:
         raise EvaluationError("--record runs a model, --predictions-topic does not: drop one")
     tasks = _tasks(args)
@@ -168,7 +170,7 @@ def _tasks(args: argparse.Namespace) -> "dict[str, EvaluationTask]":
     from fer_ros.evaluation.replay import EvaluationTask
 
     config = params.pipeline_config(args)
-    names = unique_names(args.bags)
+    names = unique_names([args.source_bag] if args.source_bag else args.bags)
     labels = _labels(args, names)
     return {
         name: EvaluationTask(

@@ -18,7 +18,6 @@ from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.ground_truth import (
     ImageTime,
     Label,
-    LabelClock,
     LabelMatcher,
     bbox_to_xyxy,
     topic_labels,
@@ -27,6 +26,7 @@ from fer_ros.evaluation.live_coverage import LiveCoverage
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment, add_face_images, worst_segments
 from fer_ros.evaluation.predictions import NO_LABEL, FacePrediction, PredictionTable
 from fer_ros.evaluation.realtime import RealtimeClock, drop_stale
+from fer_ros.evaluation.unused_labels import labels_without_face, labels_without_image
 from fer_ros.io.errors import WarningCounter, single_line
 from fer_ros.io.image_decoding import ConversionError
 from fer_ros.pipeline import EmotionPipeline
@@ -34,7 +34,6 @@ from fer_ros.types import CROP_SIZE_PX, FaceEmotion, Frame
 
 ProgressCallback = Callable[[int], object]
 
-_DAY_S = 86400.0
 _TABLE_ROWS = 4096  # rows are moved into a table, which needs less memory, at this number
 
 
@@ -130,9 +129,9 @@ class _Evaluator:
         self._unreadable: list[str] = []
         self._guesses = WarningCounter()
         self._labels_in_source = False
-        labels = [*task.labels, *self._topic_labels()]
-        self._num_labels = len(labels)
-        self._matcher = LabelMatcher(labels)
+        self._source_end_ns = 0
+        self._labels = [*task.labels, *self._topic_labels()]
+        self._matcher = LabelMatcher(self._labels)
         self.result.image_topic = task.predictions_topic or bag.image_topic(task.image_topic)
 
     def _topic_labels(self) -> list[Label]:
@@ -296,6 +295,7 @@ class _Evaluator:
             self.result.warnings += source.warnings
         if times:
             self._track_time(min(times.values())[0])
+            self._source_end_ns = max(times.values())[0]
         coverage = LiveCoverage.of(
             {stamp: time for stamp, (time, _) in times.items()}, predicted_ns
         )
@@ -330,19 +330,14 @@ class _Evaluator:
             self._rows.clear()
 
     def _unused_labels(self) -> list[str]:
-        unused = self._matcher.unused
-        if not unused or self._first_ns is None or self.result.interrupted:
+        if self._first_ns is None or self.result.interrupted:
             return []
-        first = unused[0]
-        start_s = first.start_s - (self._first_ns * 1e-9 if first.clock is LabelClock.STAMP else 0)
-        line = (
-            f"{self._bag.path}: {len(unused)} of {self._num_labels} labels hold for no image of "
-            f"the recording, which lasts {self.result.duration_s:.3f} s; the first starts at "
-            f"{start_s:.3f} s"
+        duration_s = max(self.result.duration_s, self._since_first(self._source_end_ns))
+        lines = labels_without_image(
+            self._matcher.unused, len(self._labels), self._first_ns * 1e-9, duration_s
         )
-        if first.clock is LabelClock.RELATIVE and start_s > self.result.duration_s + _DAY_S:
-            line += "; for header stamps, add the column clock with the value stamp"
-        return [line]
+        lines += labels_without_face(self._labels, set(self.result.predictions.id.tolist()))
+        return [f"{self._task.source_bag or self._bag.path}: {line}" for line in lines]
 
 
 class _Prediction(NamedTuple):

@@ -1,6 +1,7 @@
 """Predictions that a live node recorded, against the recording that was played to it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from bag_tools import at, portrait_bag, write_bag
 
@@ -8,6 +9,7 @@ from fer_ros.emotions import EMOTIONS
 from fer_ros.evaluation.bags.messages import DETECTIONS, make_header
 from fer_ros.evaluation.bags.reader import Bag
 from fer_ros.evaluation.ground_truth import Label
+from fer_ros.evaluation.live_coverage import LiveCoverage
 from fer_ros.evaluation.predictions import NO_LABEL
 from fer_ros.evaluation.replay import EvaluationTask, evaluate
 
@@ -61,8 +63,41 @@ def test_few_predictions_of_a_recording_are_reported(tmp_path, astronaut):
             for line in (*outcome.warnings, *outcome.errors)
         ]
     assert reported == {
-        "none": [f"30 of the 30 images of SOURCE {few}"],
+        "none": ["none of the 30 images of SOURCE has a prediction"],
         "most": [f"19 of the 30 images of SOURCE {few}"],
         "half": [],
         "start": ["no predictions for the last 1.2 s of SOURCE: was it played to its end?"],
     }
+
+
+def test_the_end_is_missing_after_a_second_and_three_images():
+    slow = {stamp: stamp * 2_000_000_000 for stamp in range(10)}
+    recording, predictions = Path("day"), Path("live")
+    lines = [
+        LiveCoverage.of(slow, set(range(predicted))).errors(predictions, recording)
+        for predicted in (0, 5, 7, 9, 10)
+    ]
+    assert lines[1] == [
+        "live: no predictions for the last 10.0 s of day: was it played to its end?"
+    ]
+    assert lines[0] == lines[2] == lines[3] == lines[4] == []
+    assert LiveCoverage.of({}, set()) == LiveCoverage(0, 0, 0.0, 0.0)
+
+
+def test_labels_that_score_nothing_are_reported(tmp_path, astronaut):
+    """Of a face that is not there, and after the end of the recording that was played."""
+    source = portrait_bag(tmp_path / "bag", astronaut, 30)
+    record = tmp_path / "predictions"
+    evaluate(EvaluationTask(source, record=record))
+    with Bag(record) as bag:
+        messages = [message for _, message in bag.messages("/emotion_node/emotions")]
+    rows = [("/predictions", DETECTIONS, k, message) for k, message in enumerate(messages)]
+    live = write_bag(tmp_path / "live", rows[:25])
+    labels = (Label(0.0, 1.0, HAPPY, "f00099"), Label(77.0, 78.0, HAPPY))
+    task = EvaluationTask(live, predictions_topic="/predictions", source_bag=source, labels=labels)
+    assert evaluate(task).errors == [
+        f"{source}: 1 of 2 labels hold for no image of the recording, which lasts 2.900 s; the "
+        "first starts at 77.000 s",
+        f"{source}: 1 of 2 labels name faces that are not in the results, the first f00099; ids of "
+        "faces differ between runs of a node: label places (x, y) instead",
+    ]

@@ -236,12 +236,17 @@ def test_a_recording_may_be_one_file(package, recording):
         ),
         ({"/eye": IMAGE}, {"image": "/nose"}, "no image topic /nose; choose one with image:="),
         ({"/eye": IMAGE}, {"labels": "none.csv"}, "labels: none.csv: no such file"),
+        ({"/eye": IMAGE}, {"labels": "many.csv"}, "many.csv: labels of other bags: night"),
+        ({"/eye": IMAGE}, {"out": "many.csv"}, "out: many.csv: expected a folder, found a file"),
         ({"/eye": IMAGE}, {"label_topic": "/truth"}, "labels from /truth: expected a topic of"),
         ({"/eye": IMAGE}, {"label_topic": "/eye"}, "its type is sensor_msgs/msg/Image"),
     ],
 )
-def test_invalid_input_is_reported_before_playing(package, recording, topics, given, says):
+def test_invalid_input_is_reported_before_playing(
+    package, recording, topics, given, says, tmp_path
+):
     package.stand_in(READY)
+    (tmp_path / "many.csv").write_text("bag,start_s,end_s,emotion\nday,0,1,anger\nnight,0,1,fear\n")
     if topics is not None:
         recording("day", topics)
     assert says in package.error("evaluate.launch.py", bag="day", **given)
@@ -260,14 +265,21 @@ def test_a_recording_that_only_its_folder_plays_is_refused(package, recording):
     package.stand_in(READY)
     bag = recording("day", {"/eye": IMAGE})
     (file,) = bag.glob("*.mcap")
+    metadata = (bag / "metadata.yaml").read_text()
     (bag / "metadata.yaml").unlink()
-    assert "day: no metadata.yaml, which ros2 bag play needs: run ros2 bag reindex" in (
-        package.error("evaluate.launch.py", bag=bag)
-    )
+    missing = "day: no metadata.yaml, which ros2 bag play needs"
+    assert f"{missing}: name {file} with bag:=" in package.error("evaluate.launch.py", bag=bag)
+    second = bag / "day_1.mcap"
+    second.write_bytes(file.read_bytes())
+    assert f"{missing}: ros2 bag reindex {bag}" in package.error("evaluate.launch.py", bag=bag)
+    split = metadata.replace(f"- {file.name}", f"- {file.name}\n  - {second.name}", 1)
+    (bag / "metadata.yaml").write_text(split)
+    error = package.error("evaluate.launch.py", bag=second)
+    assert f"of a recording that is compressed or split: name {bag} with bag:=" in error
     packed = bag / f"{file.name}.zstd"
     packed.write_bytes(zstd.compress(file.read_bytes()))
     error = package.error("evaluate.launch.py", bag=packed)
-    assert f"needs the folder of a compressed recording: name {bag} with bag:=" in error
+    assert f"that is compressed or split: name {bag} with bag:=" in error
     assert package.steps() == []
 
 
@@ -285,7 +297,7 @@ def test_a_report_is_not_overwritten(package, recording, tmp_path):
     bag = recording("day", {"/eye": IMAGE})
     (tmp_path / "out/recorded").mkdir(parents=True)
     (tmp_path / "out/results.json").write_text("{}")
-    says = "out: has the report of another evaluation; choose another out:="
+    says = "out: has the report of an earlier evaluation; choose another out:="
     assert package.error("evaluate.launch.py", bag=bag, out="out").endswith(says)
 
 
@@ -319,6 +331,14 @@ def test_another_image_publisher_ends_the_evaluation(package, recording):
     package.stand_in(READY, publisher="usb_cam")
     says = "/eye: expected images of the recording only, found another publisher, usb_cam"
     assert says in package.error("evaluate.launch.py", bag=recording("day", {"/eye": IMAGE}))
+    assert len(package.steps()) == 3
+
+
+def test_a_player_that_ends_before_it_starts_ends_the_evaluation(package, recording):
+    package.stand_in(READY, publisher="none")
+    bag = recording("day", {"/eye": IMAGE})
+    error = package.error("evaluate.launch.py", bag=bag)
+    assert error.endswith("ros2 bag play ended before it had started; see its output above")
     assert len(package.steps()) == 3
 
 

@@ -185,9 +185,11 @@ def warnings(comparison: Mapping[str, Any]) -> list[str]:
 
 def to_text(comparison: Mapping[str, Any]) -> str:
     """Format the comparison as a plain-text table."""
+    runs = [comparison[run] for run in ("first", "second")]
+    models = [f"model {run['model']}" if run["model"] else "recorded predictions" for run in runs]
     lines = [
-        f"first:  {comparison['first']['folder']}, model {comparison['first']['model']}",
-        f"second: {comparison['second']['folder']}, model {comparison['second']['model']}",
+        f"first:  {runs[0]['folder']}, {models[0]}",
+        f"second: {runs[1]['folder']}, {models[1]}",
         f"{comparison['faces']} faces predicted in both runs, {comparison['num_blocks']} blocks of "
         f"{BLOCK_S:g} s",
     ]
