@@ -32,7 +32,8 @@ _log = logging.getLogger(__name__)
 def int8_graph(model: "onnx.ModelProto") -> bytes:
     """Return the quantized graph of the published network, from the cache or made now.
 
-    Making it takes about two seconds. Where it cannot be stored, the graph stays in fp32.
+    Making it takes about five seconds, most of them for imports. Where it cannot be stored, the
+    graph stays in fp32.
     """
     import onnxruntime
 

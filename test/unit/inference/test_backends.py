@@ -11,6 +11,9 @@ from cuda_tools import FakeCuda
 
 from fer_ros.alignment import align
 from fer_ros.config import ClassifierConfig
+from fer_ros.detectors import centerface
+from fer_ros.detectors.centerface import load_centerface
+from fer_ros.detectors.centerface_int8 import int8_graph
 from fer_ros.inference import backends
 from fer_ros.inference.backends import BackendError, open_backend
 from fer_ros.inference.backends.onnx_cache import load_or_export
@@ -333,8 +336,9 @@ print(face.emotion, "torch" in sys.modules)
 
 
 def test_once_exported_a_model_needs_no_torch():
-    """A process of its own finds the graph that this one has exported."""
+    """A process of its own finds the graphs that this one has made."""
     load_or_export(read_manifest(find_model("two_stream_small")))
+    int8_graph(load_centerface(centerface.find_model("")))
     ran = subprocess.run(
         [sys.executable, "-c", _WITHOUT_TORCH], capture_output=True, text=True, check=True
     )
