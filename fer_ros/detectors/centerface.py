@@ -61,9 +61,13 @@ def open_centerface(model_path: str = "", threads: int = 0, device: str = "cpu")
     file that is named is computed in fp32. Raises DetectorError.
     """
     model = load_centerface(find_model(model_path))
-    uses_int8 = not model_path and supports_int8_dot_product()
-    cpu_graph = partial(int8_graph, model) if uses_int8 else None
+    cpu_graph = partial(int8_graph, model) if uses_int8(model_path) else None
     return open_detector(model, device, threads, torch_works=True, cpu_graph=cpu_graph)
+
+
+def uses_int8(model_path: str) -> bool:
+    """Whether the CPU of this machine computes the network of this file in int8."""
+    return not model_path and supports_int8_dot_product()
 
 
 def find_model(model_path: str) -> Path:

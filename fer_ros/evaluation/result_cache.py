@@ -16,6 +16,7 @@ from typing import Any
 
 from fer_ros.classifier import select_variant
 from fer_ros.config import ClassifierConfig
+from fer_ros.detectors.centerface import uses_int8
 from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
@@ -46,6 +47,7 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
         ],
         "code": code_version(),
         "detector": _file_sha256(task.config.detector.model_path),
+        "int8_detector": uses_int8(task.config.detector.model_path),
         "model": "" if task.predictions_topic else _model_sha256(task.config.classifier),
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "recorded": task.record is not None,
