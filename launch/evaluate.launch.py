@@ -27,7 +27,7 @@ from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 from fer_ros.evaluation.bags.reader import Bag
 from fer_ros.evaluation.bags.storage import METADATA, read_metadata
 from fer_ros.evaluation.batch import unique_names
-from fer_ros.evaluation.ground_truth import topic_labels
+from fer_ros.evaluation.ground_truth import topic_labels, unknown_bags
 from fer_ros.evaluation.label_files import read_labels
 from fer_ros.evaluation.report.results import RESULTS
 
@@ -251,9 +251,9 @@ def label_arguments(labels: str, label_topic: str, bag: Path) -> list[str]:
     if labels and not path.is_file():
         raise RuntimeError(f"labels: {path}: no such file")
     if path.is_file() and (labels or not label_topic):
-        others = {label.bag for label in read_labels(path)} - {"", *unique_names([bag])}
+        others = unknown_bags(read_labels(path), unique_names([bag]))
         if others:
-            raise RuntimeError(f"{path}: labels of other bags: {', '.join(sorted(others))}")
+            raise RuntimeError(f"{path}: labels of other bags: {', '.join(others)}")
         arguments += ["--labels", str(path)]
     return arguments
 

@@ -23,8 +23,7 @@ from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig, TrackerConfig
 from fer_ros.detection_scheduler import DetectionScheduler
 from fer_ros.detector import DetectorError, ImageDetector, make_detector
-from fer_ros.detectors.centerface import find_model
-from fer_ros.inference.devices import supports_int8_dot_product
+from fer_ros.detectors.centerface import find_model, uses_int8
 from fer_ros.io.image_decoding import decode_image_file
 from fer_ros.io.progress import progress_bar
 from fer_ros.tracker import Tracker
@@ -103,18 +102,22 @@ def main(argv: list[str] | None = None) -> int:
 def detector_configs(yunet_path: str | None) -> dict[str, DetectorConfig]:
     """The detectors by name: CenterFace in fp32, in int8 where this CPU suits it, and YuNet."""
     configs = {"centerface": DetectorConfig(model_path=str(find_model("")))}
-    if supports_int8_dot_product():
+    if uses_int8(""):
         configs["centerface in int8"] = DetectorConfig()
     if yunet_path:
         configs["yunet"] = DetectorConfig(name="yunet", model_path=yunet_path)
     return configs
 
 
+def full_pass(config: DetectorConfig) -> DetectorConfig:
+    """The same detector, which searches each image once at the size of the reference."""
+    return replace(config, input_size_px=report.REFERENCE_PX)
+
+
 def make_plans(yunet_path: str | None) -> list[Plan]:
     """One full pass in fp32 on every frame as a reference, then each detector's planned search."""
     configs = detector_configs(yunet_path)
-    full_pass = replace(configs["centerface"], input_size_px=report.REFERENCE_PX)
-    reduced = make_detector(full_pass, _THREADS)
+    reduced = make_detector(full_pass(configs["centerface"]), _THREADS)
     plans = [Plan(report.REFERENCE, lambda: lambda image, time_s, tracked: reduced.detect(image))]
     for name, config in configs.items():
         detector = make_detector(config, _THREADS)
@@ -181,8 +184,7 @@ def measure_groups(yunet_path: str | None, folder: str | None) -> tuple[dict[str
     if not folder:
         return {}, 0
     ranges = detector_configs(yunet_path)
-    full_pass = replace(ranges["centerface"], input_size_px=report.REFERENCE_PX)
-    configs = {report.REFERENCE: full_pass}
+    configs = {report.REFERENCE: full_pass(ranges["centerface"])}
     configs |= {f"{name}, whole range": config for name, config in ranges.items()}
     detectors = {name: make_detector(config, _THREADS) for name, config in configs.items()}
     hits = dict.fromkeys(configs, 0)

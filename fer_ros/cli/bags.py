@@ -192,7 +192,7 @@ def _tasks(args: argparse.Namespace) -> "dict[str, EvaluationTask]":
 def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label]]":
     """Labels of each bag: from the one file, or from the file in its folder."""
     from fer_ros.evaluation.bags.from_media import LABELS
-    from fer_ros.evaluation.ground_truth import LabelError, labels_for_bag
+    from fer_ros.evaluation.ground_truth import LabelError, labels_for_bag, unknown_bags
     from fer_ros.evaluation.label_files import read_labels
 
     if args.labels is None:
@@ -202,7 +202,7 @@ def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label
             for name, file in files.items()
         }
     labels = read_labels(args.labels)
-    unknown = sorted({label.bag for label in labels} - {"", *names})
+    unknown = unknown_bags(labels, names)
     if unknown:
         raise LabelError(
             f"{args.labels}: labels of bag {unknown[0]!r}; the bags are {', '.join(names)}"

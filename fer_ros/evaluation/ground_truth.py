@@ -66,6 +66,11 @@ def labels_for_bag(labels: Iterable[Label], name: str) -> list[Label]:
     return [label for label in labels if label.bag in ("", name)]
 
 
+def unknown_bags(labels: Iterable[Label], names: Iterable[str]) -> list[str]:
+    """Recordings that labels name, and that are not among ``names``, sorted."""
+    return sorted({label.bag for label in labels} - {"", *names})
+
+
 def topic_labels(bag: Bag, topic: str) -> list[Label]:
     """Read the labels of a topic.
 

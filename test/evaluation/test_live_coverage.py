@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bag_tools import at, portrait_bag, write_bag
 
@@ -16,16 +17,18 @@ from fer_ros.evaluation.replay import EvaluationTask, evaluate
 HAPPY = EMOTIONS.index("happiness")
 
 
+def predicted(recording: Path, record: Path) -> list[tuple[str, str, int, Any]]:
+    """Rows for write_bag: the predictions for each image of a recording."""
+    evaluate(EvaluationTask(recording, record=record))
+    with Bag(record) as bag:
+        messages = [message for _, message in bag.messages("/emotion_node/emotions")]
+    return [("/predictions", DETECTIONS, k, message) for k, message in enumerate(messages)]
+
+
 def test_predictions_of_a_live_replay(tmp_path, astronaut):
     """The node missed the first two images: labels count from the first one all the same."""
     source = portrait_bag(tmp_path / "bag", astronaut, 6)
-    record = tmp_path / "predictions"
-    evaluate(EvaluationTask(source, record=record))
-    with Bag(record) as bag:
-        rows = [
-            ("/predictions", DETECTIONS, k, message)
-            for k, (_, message) in enumerate(bag.messages("/emotion_node/emotions"))
-        ]
+    rows = predicted(source, tmp_path / "predictions")
     late = write_bag(tmp_path / "late", rows[2:])
     task = EvaluationTask(
         late, predictions_topic="/predictions", source_bag=source, labels=(Label(0.3, 9, HAPPY),)
@@ -39,12 +42,8 @@ def test_predictions_of_a_live_replay(tmp_path, astronaut):
 def test_few_predictions_of_a_recording_are_reported(tmp_path, astronaut):
     """A node too slow for the recording, and a player that ended early."""
     source = portrait_bag(tmp_path / "bag", astronaut, 30)
-    record = tmp_path / "predictions"
-    evaluate(EvaluationTask(source, record=record))
-    with Bag(record) as bag:
-        messages = [message for _, message in bag.messages("/emotion_node/emotions")]
-    rows = [("/predictions", DETECTIONS, k, message) for k, message in enumerate(messages)]
-    other = replace(messages[0], header=make_header(at(77.0), "eye"))
+    rows = predicted(source, tmp_path / "predictions")
+    other = replace(rows[0][-1], header=make_header(at(77.0), "eye"))
     cases = {
         "none": [("/predictions", DETECTIONS, 0, other)],
         "most": rows[::3] + rows[-1:],
@@ -74,8 +73,8 @@ def test_the_end_is_missing_after_a_second_and_three_images():
     slow = {stamp: stamp * 2_000_000_000 for stamp in range(10)}
     recording, predictions = Path("day"), Path("live")
     lines = [
-        LiveCoverage.of(slow, set(range(predicted))).errors(predictions, recording)
-        for predicted in (0, 5, 7, 9, 10)
+        LiveCoverage.of(slow, set(range(count))).errors(predictions, recording)
+        for count in (0, 5, 7, 9, 10)
     ]
     assert lines[1] == [
         "live: no predictions for the last 10.0 s of day: was it played to its end?"
@@ -87,11 +86,7 @@ def test_the_end_is_missing_after_a_second_and_three_images():
 def test_labels_that_score_nothing_are_reported(tmp_path, astronaut):
     """Of a face that is not there, and after the end of the recording that was played."""
     source = portrait_bag(tmp_path / "bag", astronaut, 30)
-    record = tmp_path / "predictions"
-    evaluate(EvaluationTask(source, record=record))
-    with Bag(record) as bag:
-        messages = [message for _, message in bag.messages("/emotion_node/emotions")]
-    rows = [("/predictions", DETECTIONS, k, message) for k, message in enumerate(messages)]
+    rows = predicted(source, tmp_path / "predictions")
     live = write_bag(tmp_path / "live", rows[:25])
     labels = (Label(0.0, 1.0, HAPPY, "f00099"), Label(77.0, 78.0, HAPPY))
     task = EvaluationTask(live, predictions_topic="/predictions", source_bag=source, labels=labels)
