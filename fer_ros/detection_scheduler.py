@@ -5,7 +5,7 @@ frame. Three kinds of work share the time instead:
 
 * the levels of ``detection_plan`` in turn: the coarsest, which shows the largest faces, five times
   a second, the tiles of the finest one within 0.4 s (0.95 s in 1920x1080), those between within
-  0.5 s;
+  0.5 s; a slow network takes twice as long for the finest level while faces are tracked;
 * regions around faces that are not confirmed yet, were lost, or move fast: at once;
 * regions around all other faces: four times a second. In between, their landmarks move their boxes.
 
@@ -42,7 +42,7 @@ _COARSEST_PERIOD_S = 0.2
 _COARSE_PERIOD_S = 0.5  # of the levels between the coarsest and the finest
 _SEARCH_PERIOD_S = 0.4  # of the finest level: with the frame that confirms, half a second
 _MAX_SEARCH_PX_S = 1.26e6  # of the finest level; above, its period grows
-_TRACKING_SLOWDOWN = 2.0  # of the search while faces are classified, which costs time as well
+_TRACKING_SLOWDOWN = 2.0  # of a slow network's search while faces are classified
 _VERIFY_PERIOD_S = 0.25
 _CANDIDATE_TIMEOUT_S = 0.5  # until a region is free; a lost face is searched for as long
 _FAST_MOTION_SIDES = 0.1  # of a face's side, from frame to frame: too fast for landmarks
@@ -227,7 +227,8 @@ class DetectionScheduler:
         if level is not self._levels[-1]:
             return _COARSE_PERIOD_S
         period_s = max(_SEARCH_PERIOD_S, level.area_px / _MAX_SEARCH_PX_S)
-        return period_s * (_TRACKING_SLOWDOWN if is_tracking else 1.0)
+        is_slowed = is_tracking and not self._network.is_fast
+        return period_s * (_TRACKING_SLOWDOWN if is_slowed else 1.0)
 
     def _update_tracks(self, tracked: Sequence[TrackedFace], time_s: float) -> None:
         """Update the tracks from the propagated faces; faces that are gone become candidates."""

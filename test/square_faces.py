@@ -24,6 +24,7 @@ class SquareFaceNetwork:
     name = "squares"
     device = "cpu"
     fallback = ""
+    is_fast = False
     proposal_height_px = 14.0
     proposal_score = 0.2
 

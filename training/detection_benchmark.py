@@ -34,10 +34,13 @@ FPS = 15.0
 SIZES_WH = {"VGA": (640, 480), "720p": (1280, 720), "1080p": (1920, 1080), "4K": (3840, 2160)}
 HEIGHTS_PX = (12, 16, 20, 24, 32, 48, 64, 96, 160)
 FILLING = 0.95  # of the frame's height: a face that fills it
+SECOND_HEIGHTS_PX = (20, 24, 32, 48)  # of faces that appear while another one is tracked
 
 _MIN_IOU = 0.3
 _EMPTY_FRAMES = (5, 12)  # before the face appears, so that it meets every phase of the plan
 _SECONDS = 1.2
+_SECOND_FACE_SECONDS = 2.2
+_TRACKED_HEIGHT = 0.2  # of the frame's height
 _THREADS = 2
 _NOISE = 2.0  # standard deviation of the camera's noise, in gray levels
 _PORTRAIT_BOXES = ((184.5, 63.0, 268.5, 174.5), (183.5, 119.5, 362.0, 338.0))
@@ -54,6 +57,8 @@ class Plan:
     start: Callable[[], Detect]
     spent_ms: dict[str, list[float]] = field(default_factory=dict)  # by frame size
     first_s: dict[tuple[str, int], list[float]] = field(default_factory=dict)  # by size and height
+    second_ms: dict[str, list[float]] = field(default_factory=dict)  # the same for a second face
+    second_s: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     false_frames: int = 0
 
 
@@ -87,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         plans = make_plans(arguments.yunet)
         for size in arguments.sizes:
             measure_size(plans, size, arguments.sequences)
+            measure_second_face(plans, size, arguments.sequences)
         measure_textures(plans, arguments.textured)
         groups, count = measure_groups(arguments.yunet, arguments.groups)
     except (DetectorError, OSError) as error:
@@ -141,24 +147,59 @@ def measure_size(plans: list[Plan], size: str, sequences: int) -> None:
         random = np.random.default_rng((face_px, number, width))
         background = textured_frame(random, (width, height))
         with_face, box = add_portrait(background, face_px, random, number)
-        empty = int(random.integers(*_EMPTY_FRAMES))
-        images = [background] * empty + [with_face] * round(_SECONDS * FPS)
-        streams = [(plan, plan.start(), Tracker(TrackerConfig())) for plan in plans]
-        tracked: list[list[TrackedFace]] = [[] for _ in plans]
-        found_s = [np.inf] * len(plans)
-        for index, image in enumerate(images):
-            frame = add_noise(image, random)
-            for at, (plan, detect, tracker) in enumerate(streams):
-                began_s = process_time()
-                faces = detect(frame, index / FPS, tracked[at])
-                if index:  # the first frame of a stream is searched whole
-                    spent_ms = (process_time() - began_s) * 1000
-                    plan.spent_ms.setdefault(size, []).append(spent_ms)
-                tracked[at] = tracker.update(faces, index / FPS)
-                if index >= empty and _shows(tracked[at], box):
-                    found_s[at] = min(found_s[at], (index - empty) / FPS)
-        for plan, seconds in zip(plans, found_s, strict=True):
+        searched = _search_sequence(plans, background, with_face, box, random, _SECONDS)
+        for plan, (seconds, spent_ms) in zip(plans, searched, strict=True):
             plan.first_s.setdefault((size, face_px), []).append(seconds)
+            plan.spent_ms.setdefault(size, []).extend(spent_ms)
+
+
+def measure_second_face(plans: list[Plan], size: str, sequences: int) -> None:
+    """Sequences in which a face appears while another one is tracked."""
+    width, height = SIZES_WH[size]
+    cases = [(px, number) for px in SECOND_HEIGHTS_PX for number in range(sequences)]
+    for face_px, number in progress_bar(cases, description=f"{size}, second face"):
+        random = np.random.default_rng((face_px, number, width, 2))
+        background = textured_frame(random, (width, height))
+        tracked_px = round(_TRACKED_HEIGHT * height)
+        background, tracked_box = add_portrait(background, tracked_px, random, number + 1)
+        left, top, right, bottom = tracked_box.astype(int)
+        tracked = np.s_[top:bottom, left:right]
+        with_face, box = add_portrait(background, face_px, random, number)
+        while not np.array_equal(with_face[tracked], background[tracked]):
+            with_face, box = add_portrait(background, face_px, random, number)
+        seconds_long = _SECOND_FACE_SECONDS
+        searched = _search_sequence(plans, background, with_face, box, random, seconds_long)
+        for plan, (seconds, spent_ms) in zip(plans, searched, strict=True):
+            plan.second_s.setdefault((size, face_px), []).append(seconds)
+            plan.second_ms.setdefault(size, []).extend(spent_ms)
+
+
+def _search_sequence(
+    plans: list[Plan],
+    background: NDArray[np.uint8],
+    with_face: NDArray[np.uint8],
+    box_xyxy: NDArray[np.float32],
+    random: np.random.Generator,
+    seconds: float,
+) -> list[tuple[float, list[float]]]:
+    """Seconds until each plan finds a face that appears, and milliseconds of each frame."""
+    empty = int(random.integers(*_EMPTY_FRAMES))
+    images = [background] * empty + [with_face] * round(seconds * FPS)
+    streams = [(plan.start(), Tracker(TrackerConfig())) for plan in plans]
+    tracked: list[list[TrackedFace]] = [[] for _ in plans]
+    found_s = [np.inf] * len(plans)
+    spent_ms: list[list[float]] = [[] for _ in plans]
+    for index, image in enumerate(images):
+        frame = add_noise(image, random)
+        for at, (detect, tracker) in enumerate(streams):
+            began_s = process_time()
+            faces = detect(frame, index / FPS, tracked[at])
+            if index:  # the first frame of a stream is searched whole
+                spent_ms[at].append((process_time() - began_s) * 1000)
+            tracked[at] = tracker.update(faces, index / FPS)
+            if index >= empty and _shows(tracked[at], box_xyxy):
+                found_s[at] = min(found_s[at], (index - empty) / FPS)
+    return list(zip(found_s, spent_ms, strict=True))
 
 
 def measure_textures(plans: list[Plan], frames: int) -> None:

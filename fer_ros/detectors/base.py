@@ -36,6 +36,11 @@ class FaceNetwork(Protocol):
         """Why a better runtime is not in use, or what fails at the moment; "" if nothing."""
         ...
 
+    @property
+    def is_fast(self) -> bool:
+        """Whether a search costs little beside the classifier, on the device in use."""
+        ...
+
     def detect(
         self, image_rgb: NDArray[np.uint8], score_threshold: float, nms_iou_threshold: float
     ) -> FaceDetections:

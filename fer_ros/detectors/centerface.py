@@ -43,7 +43,8 @@ class CenterFace(SessionNetwork):
         ``threads`` 0: one for each core. ``device``: auto, cpu, cuda or cuda:N. A file that is
         named is computed in fp32 everywhere.
         """
-        super().__init__(open_centerface(model_path, threads, device))
+        session = open_centerface(model_path, threads, device)
+        super().__init__(session, is_fast_on_cpu=uses_int8(model_path))
 
     def detect(
         self, image_rgb: NDArray[np.uint8], score_threshold: float, nms_iou_threshold: float

@@ -114,10 +114,14 @@ class DetectorSession:
 
 
 class SessionNetwork:
-    """Base of the face detection networks: one graph in a session, whose state it reports."""
+    """Base of the face detection networks: one graph in a session, whose state it reports.
 
-    def __init__(self, session: DetectorSession) -> None:
+    ``is_fast_on_cpu``: whether a search on the CPU costs little beside the classifier.
+    """
+
+    def __init__(self, session: DetectorSession, is_fast_on_cpu: bool = False) -> None:
         self._session = session
+        self._is_fast_on_cpu = is_fast_on_cpu
 
     @property
     def device(self) -> str:
@@ -128,6 +132,11 @@ class SessionNetwork:
     def fallback(self) -> str:
         """Why a better runtime is not in use, or what fails at the moment; "" if nothing."""
         return self._session.fallback
+
+    @property
+    def is_fast(self) -> bool:
+        """Whether a search costs little beside the classifier, on the device in use."""
+        return self._is_fast_on_cpu or self.device != "cpu"
 
     def _run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Return the outputs for one image (1, 3, h, w), each without its batch dimension.

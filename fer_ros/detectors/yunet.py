@@ -45,7 +45,8 @@ class YuNet(SessionNetwork):
             )
         self._order = [outputs.index(name) for name in _OUTPUTS]
         model = make_input_dynamic(model, axes=(2, 3))
-        super().__init__(open_detector(model, device, threads, torch_works=False))
+        session = open_detector(model, device, threads, torch_works=False)
+        super().__init__(session, is_fast_on_cpu=True)
         try:
             self._session.run(np.zeros((1, 3, 64, 96), np.float32))
         except RuntimeError as error:

@@ -5,7 +5,14 @@ import pytest
 
 from fer_ros.types import FaceDetections
 from training import detection_benchmark as benchmark
-from training.detection_benchmark import Plan, Results, add_portrait, measure_size, textured_frame
+from training.detection_benchmark import (
+    Plan,
+    Results,
+    add_portrait,
+    measure_second_face,
+    measure_size,
+    textured_frame,
+)
 from training.reports import benchmarks as speed_report
 from training.reports import detection as report
 
@@ -61,6 +68,36 @@ def test_the_time_until_the_tracker_confirms_a_face(spots):
             np.testing.assert_allclose(seconds, [first_s] * 2)
 
 
+def test_the_time_until_a_second_face_is_confirmed(monkeypatch):
+    tracked_box, second_box = [10, 100, 106, 196], [400, 100, 420, 120]
+
+    def add_spot(background_rgb, face_px, random, number):
+        frame = background_rgb.copy()
+        is_tracked = face_px == 96
+        x = 10 if is_tracked else int(random.choice([60, 400]))  # at 60 it hides the tracked one
+        frame[100 : 100 + face_px, x : x + face_px] = 255 if is_tracked else 252
+        return frame, np.array([x, 100, x + face_px, 100 + face_px], np.float32)
+
+    def start():
+        def detect(image_rgb, time_s, tracked):
+            boxes = [tracked_box]
+            if image_rgb[110, 410, 0] > 250:
+                boxes.append(second_box)
+            points = np.zeros((len(boxes), 5, 2), np.float32)
+            return FaceDetections(np.float32(boxes), np.full(len(boxes), 0.9, np.float32), points)
+
+        return detect
+
+    monkeypatch.setattr(benchmark, "add_portrait", add_spot)
+    monkeypatch.setattr(benchmark, "textured_frame", lambda random, size: _dark(size))
+    monkeypatch.setattr(benchmark, "SECOND_HEIGHTS_PX", (20,))
+    monkeypatch.setattr(benchmark, "_NOISE", 0.0)
+    plan = Plan("at once", start)
+    measure_second_face([plan], "VGA", 6)
+    np.testing.assert_allclose(plan.second_s["VGA", 20], [1 / 15] * 6)
+    assert len(plan.second_ms["VGA"]) > 6 * 33
+
+
 @pytest.mark.parametrize("size_wh", [(640, 480), (1920, 1080)])
 @pytest.mark.parametrize("face_px", [12, 160, 450])
 def test_a_portrait_is_placed_in_the_frame(size_wh, face_px):
@@ -86,6 +123,8 @@ def results():
             ("1080p", 20): [0.1, 0.9],
             ("1080p", 1026): [np.inf, np.inf],
         }
+        plan.second_ms = {"VGA": [ms, 3 * ms]}
+        plan.second_s = {("VGA", 20): [0.2, 0.4], ("VGA", 48): [0.4, 0.7]}
     return Results(plans, 100, {"planned": 0.5}, 43)
 
 
@@ -94,6 +133,8 @@ def test_the_section_has_every_result():
     assert "| VGA, 0.5 s | planned | 50% | 50% |" in text
     assert "| 1080p, 1 s | planned | 100% | 0% |" in text
     assert "| VGA | planned | 50% | 0.60 | not found | 5.0 / 5.0 | 0.50 |" in text
+    assert "faces of 20 to 48 px that appear while another one" in text
+    assert "| VGA | planned | 75% | 0.40 | 0.70 | 10.0 / 14.5 | 0.50 |" in text
     assert "| planned | 0 |" in text
     assert "Share of 43 boxes" in text
     assert "with 2 sequences of each height" in text

@@ -78,6 +78,23 @@ def test_larger_frames_take_longer(size_wh, within_s):
     assert Camera(size_wh).first_s(square(600, 300, 22)) <= within_s
 
 
+@pytest.mark.parametrize(("size_wh", "within_s"), [(VGA, 0.5), ((1920, 1080), 1.1)])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_fast_network_finds_more_faces_at_the_same_rate_while_some_are_tracked(
+    monkeypatch, size_wh, within_s, is_fast
+):
+    monkeypatch.setattr(SquareFaceNetwork, "is_fast", is_fast)
+    known, slowest_s = square(300, 200, 60), 0.0
+    for before in range(6, 14):  # every phase of the search
+        camera = Camera(size_wh)
+        for _ in range(before):
+            camera.show(known)
+        second = square(20, 400, 22)
+        frames = next(number for number in count(1) if len(camera.show(known, second)) == 2)
+        slowest_s = max(slowest_s, (frames - 1) / camera.fps)
+    assert (slowest_s <= within_s) == is_fast
+
+
 def test_the_first_frame_is_searched_whole():
     camera = Camera()
     camera.show(square(500, 400, 20), square(20, 20, 300))

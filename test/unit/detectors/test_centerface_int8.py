@@ -13,7 +13,7 @@ from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig
 from fer_ros.detector import ImageDetector
 from fer_ros.detectors import centerface, centerface_int8, session
-from fer_ros.detectors.centerface import CenterFace, load_centerface, open_centerface
+from fer_ros.detectors.centerface import CenterFace, load_centerface
 from fer_ros.detectors.centerface_int8 import int8_graph
 from fer_ros.inference.devices import CudaStatus
 from fer_ros.inference.execution_providers import open_session
@@ -125,11 +125,12 @@ def test_int8_is_used_for_the_published_file_where_the_cpu_suits_it(
     opened, published_centerface, monkeypatch, is_named, has_dot_products, is_int8
 ):
     monkeypatch.setattr(centerface, "supports_int8_dot_product", lambda: has_dot_products)
-    open_centerface(str(published_centerface) if is_named else "", threads=1).run(BATCH)
-    assert (opened[-1] == b"int8") == is_int8
+    network = CenterFace(str(published_centerface) if is_named else "", threads=1)
+    assert (opened[-1] == b"int8", network.is_fast) == (is_int8, is_int8)
 
 
-def test_beside_a_gpu_int8_is_made_when_the_cpu_takes_over(opened, monkeypatch):
+@pytest.mark.parametrize("has_dot_products", [True, False])
+def test_beside_a_gpu_the_cpu_takes_over_in_its_precision(opened, monkeypatch, has_dot_products):
     class Gpu:
         device = "cuda"
 
@@ -141,10 +142,12 @@ def test_beside_a_gpu_int8_is_made_when_the_cpu_takes_over(opened, monkeypatch):
 
     monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
     monkeypatch.setattr("fer_ros.detectors.torch_graph.TorchGraph", Gpu)
-    detector = open_centerface(threads=1, device="auto")
-    assert (detector.device, opened) == ("cuda", [])
-    detector.run(BATCH)
-    assert (detector.device, opened) == ("cpu", [b"int8"])
+    monkeypatch.setattr(centerface, "supports_int8_dot_product", lambda: has_dot_products)
+    network = CenterFace(threads=1, device="auto")
+    assert (network.device, network.is_fast, opened) == ("cuda", True, [])
+    network.detect(BATCH[0].transpose(1, 2, 0).astype(np.uint8), 0.5, 0.3)
+    assert (network.device, network.is_fast) == ("cpu", has_dot_products)
+    assert (opened == [b"int8"]) == has_dot_products
 
 
 def test_the_log_names_int8(cache, published_centerface, caplog):
