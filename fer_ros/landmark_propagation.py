@@ -76,18 +76,22 @@ class LandmarkPropagator:
             stamp_s: stream time of the frame.
             num_detections: number of boxes that were given to the tracker.
         """
-        five_points_xy = {
-            id: alignment_points(points_xy[None])[0] for id, points_xy in landmarks_xy.items()
-        }
+        points_xy = np.array([*landmarks_xy.values()], np.float32).reshape(-1, 68, 2)
+        five_points_xy = dict(zip(landmarks_xy, alignment_points(points_xy), strict=True))
         last_boxes = {face.id: face.box_xyxy for face in self._faces}
-        self._faces = [
-            _move(face, self._five_points_xy[face.id], five_points_xy[face.id])
+        propagated = {
+            face.id: face
+            for face in faces
             if face.id in self._five_points_xy
             and face.id in five_points_xy
+            and np.isfinite(five_points_xy[face.id]).all()
             and np.array_equal(face.box_xyxy, last_boxes[face.id])
-            else face
-            for face in faces
-        ]
+        }
+        before_xy = [self._five_points_xy[id] for id in propagated]
+        after_xy = [five_points_xy[id] for id in propagated]
+        moved = _move([*propagated.values()], before_xy, after_xy) if propagated else []
+        by_id = dict(zip(propagated, moved, strict=True))
+        self._faces = [by_id.get(face.id, face) for face in faces]
         self._five_points_xy, self._stamp_s = five_points_xy, stamp_s
         self._all_confirmed = num_detections == len(faces)
         self._frames_since_detection += 1
@@ -95,18 +99,27 @@ class LandmarkPropagator:
 
 
 def _move(
-    face: TrackedFace, before_xy: NDArray[np.float32], after_xy: NDArray[np.float32]
-) -> TrackedFace:
-    """Apply the similarity that maps five points (5, 2) to others to the box and its points."""
-    if not np.isfinite(after_xy).all():
-        return face
-    before_to_crop, after_to_crop = similarity(before_xy[None]), similarity(after_xy[None])
-    low, high = face.box_xyxy[:2], face.box_xyxy[2:]
-    points = np.concatenate([face.points_xy, [(low + high) / 2]])[None]
+    faces: list[TrackedFace],
+    before_xy: list[NDArray[np.float32]],
+    after_xy: list[NDArray[np.float32]],
+) -> list[TrackedFace]:
+    """Apply to each face the similarity that maps its five points (5, 2) to others."""
+    count = len(faces)
+    to_crop = similarity(np.array([*before_xy, *after_xy]))
+    before_to_crop, after_to_crop = to_crop[:count], to_crop[count:]
+    boxes = np.array([face.box_xyxy for face in faces])
+    low, high = boxes[:, :2], boxes[:, 2:]
+    points = np.array([face.points_xy for face in faces])
+    points = np.concatenate([points, (low + high)[:, None] / 2], axis=1)
     in_crop = np.einsum("nij,npj->npi", before_to_crop[:, :, :2], points)
     in_crop += before_to_crop[:, None, :, 2]
-    *points_xy, center = crop_to_frame(in_crop.astype(np.float32), after_to_crop)[0]
-    scale = np.hypot(*before_to_crop[0, 0, :2]) / np.hypot(*after_to_crop[0, 0, :2])
-    half = scale * (high - low) / 2
-    box_xyxy = np.concatenate([center - half, center + half]).astype(np.float32)
-    return replace(face, box_xyxy=box_xyxy, points_xy=np.array(points_xy, np.float32))
+    moved = crop_to_frame(in_crop, after_to_crop)
+    scales = [np.hypot(*transform[:, 0, :2].T) for transform in (before_to_crop, after_to_crop)]
+    half = (scales[0] / scales[1])[:, None] * (high - low) / 2
+    moved_boxes = np.concatenate([moved[:, -1] - half, moved[:, -1] + half], axis=1)
+    return [
+        replace(face, box_xyxy=box_xyxy, points_xy=points_xy)
+        for face, box_xyxy, points_xy in zip(
+            faces, moved_boxes.astype(np.float32), moved[:, :-1], strict=True
+        )
+    ]
