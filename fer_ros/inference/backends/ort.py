@@ -1,7 +1,9 @@
 """ONNX Runtime on the CPU, or on a CUDA device through its CUDA or TensorRT provider."""
 
 import logging
+import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,23 @@ _log = logging.getLogger(__name__)
 
 _MAX_BATCH = 20
 """Crops of the largest TensorRT profile, and of the warm-up: ``detector.max_faces`` of a camera."""
+
+
+class _FaceThreads:
+    """Computes the faces of a batch side by side on the CPU, a part of them in each thread.
+
+    Threads that share the layers of one batch wait for each other after each layer.
+    """
+
+    def __init__(self, graph: bytes, threads: int) -> None:
+        """Raises ProviderError when the graph cannot be loaded."""
+        self.count = threads
+        self._session, _ = open_session(graph, "cpu", threads=1)
+        self._pool = ThreadPoolExecutor(threads, "faces")
+
+    def run(self, crops_rgb: NDArray[np.uint8]) -> list[list[NDArray]]:
+        """The outputs of each part of at least ``count`` crops, in order. Raises RuntimeError."""
+        return list(self._pool.map(self._session.run, np.array_split(crops_rgb, self.count)))
 
 
 class OrtBackend:
@@ -55,6 +74,9 @@ class OrtBackend:
             candidates = provider_candidates(device, precision, profile)
             graph = load_or_export(manifest, on_cpu=candidates == [CPU])
             self._session, self.fallback = open_session(graph, device, threads, precision, profile)
+            threads = threads or len(os.sched_getaffinity(0))
+            is_parallel = self._session.device == "cpu" and threads > 1
+            self._face_threads = _FaceThreads(graph, threads) if is_parallel else None
         except ProviderError as error:
             raise BackendError(str(error)) from None
         self.provider, self.device = self._session.provider, self._session.device
@@ -78,11 +100,13 @@ class OrtBackend:
 
     def run(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:
         """Predict for crops (N, 112, 112, 3), N > 0. Raises RuntimeError when it cannot."""
-        step = self._max_batch or len(crops_rgb)
-        batches = [crops_rgb[start : start + step] for start in range(0, len(crops_rgb), step)]
-        return FacePredictions.concatenate(
-            [FacePredictions(*self._session.run(batch)) for batch in batches]
-        )
+        if self._face_threads and len(crops_rgb) >= self._face_threads.count:
+            outputs = self._face_threads.run(crops_rgb)
+        else:
+            step = self._max_batch or len(crops_rgb)
+            starts = range(0, len(crops_rgb), step)
+            outputs = [self._session.run(crops_rgb[start : start + step]) for start in starts]
+        return FacePredictions.concatenate([FacePredictions(*output) for output in outputs])
 
 
 def _warn_about_int8(manifest: ModelManifest, metadata: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from fer_ros.inference.backends import BackendError
 from fer_ros.inference.backends import ort as ort_backend
 from fer_ros.inference.backends.ort import OrtBackend
 from fer_ros.inference.execution_providers import ProviderError
-from fer_ros.inference.model_store import ModelManifest
+from fer_ros.inference.model_store import ModelManifest, find_model, read_manifest
 from fer_ros.inference.onnx_session import CPU, CUDA, TENSORRT
 
 MANIFEST = ModelManifest("made", "vgg13", "w.safetensors", "ab" * 32)
@@ -35,9 +35,11 @@ def start(monkeypatch):
 
     def set_up(provider, fallback="", error=None):
         session = Session(provider)
+        session.threads = []
 
-        def open_session(graph, device, threads, precision, profile):
+        def open_session(graph, device, threads, precision="auto", profile=None):
             session.profile = profile
+            session.threads.append(threads)
             if error:
                 raise error
             return session, fallback
@@ -68,11 +70,57 @@ def test_tensorrt_gets_no_more_crops_than_its_profile_allows(start, count, batch
     assert session.profile.input_name == "crops_rgb"
 
 
-@pytest.mark.parametrize("provider", [CPU, CUDA])
-def test_other_providers_get_the_whole_batch(start, provider):
-    session = start(provider)
+def test_cuda_gets_the_whole_batch(start):
+    session = start(CUDA)
     assert len(OrtBackend(MANIFEST, "auto").run(crops(45))) == 45
     assert session.batches == [45]
+
+
+@pytest.mark.parametrize(
+    ("threads", "count", "batches"),
+    [
+        (1, 1, [1]),
+        (1, 5, [5]),
+        (2, 1, [1]),
+        (2, 2, [1, 1]),
+        (2, 5, [3, 2]),
+        (4, 3, [3]),
+        (4, 30, [8, 8, 7, 7]),
+    ],
+)
+def test_threads_of_a_cpu_share_the_faces_where_there_is_one_for_each(
+    start, threads, count, batches
+):
+    session = start(CPU)
+    predictions = OrtBackend(MANIFEST, "auto", threads).run(crops(count))
+    assert sorted(session.batches, reverse=True) == batches
+    assert session.threads == [threads, *[1] * (threads > 1)]
+    np.testing.assert_array_equal(predictions.probabilities[:, 0], np.arange(count))
+
+
+def test_all_cores_are_the_threads_of_zero(start, monkeypatch):
+    monkeypatch.setattr(ort_backend.os, "sched_getaffinity", lambda process: {0, 1, 2})
+    session = start(CPU)
+    OrtBackend(MANIFEST, "auto").run(crops(6))
+    assert session.batches == [2, 2, 2]
+
+
+def test_an_error_of_one_thread_is_that_of_the_batch(start):
+    session = start(CPU)
+    session.run = lambda crops_rgb: 1 / 0 if crops_rgb[0, 0, 0, 0] else []
+    with pytest.raises(ZeroDivisionError):
+        OrtBackend(MANIFEST, "auto", threads=2).run(crops(4))
+
+
+@pytest.mark.parametrize("model", ["two_stream_small", "two_stream_small_int8"])
+def test_faces_get_the_same_results_alone_and_side_by_side(model):
+    random_rgb = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), np.uint8)
+    backend = OrtBackend(read_manifest(find_model(model)), "cpu", threads=2)
+    together = backend.run(random_rgb)
+    for row, crop_rgb in enumerate(random_rgb):
+        alone = backend.run(crop_rgb[None])
+        np.testing.assert_allclose(alone.points_xy[0], together.points_xy[row], atol=1e-4)
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[row], atol=1e-6)
 
 
 @pytest.mark.parametrize(
