@@ -28,6 +28,13 @@ class NetworkConfig(ValidatedConfig):
     image_weights: str = config_field(
         "", "weights file of the image backbone; empty: those of an installed package"
     )
+    average_with: list[str] = field(
+        default_factory=list,
+        metadata={
+            "description": "weights files of the same image backbone; it starts from their mean "
+            "with image_weights (model soups, Wortsman et al., 2022)"
+        },
+    )
     freeze_image: bool = config_field(False, "keep the weights of the image backbone fixed")
     frozen_blocks: int = config_field(
         0,
@@ -46,6 +53,8 @@ class NetworkConfig(ValidatedConfig):
         invalid = [name for name in self.config if not isinstance(name, str)]
         if invalid:
             raise ValueError(f"config: expected names of arguments, got {invalid[0]!r}")
+        if self.average_with and not self.image_weights:
+            raise ValueError("average_with: expected image_weights as well, found none")
         for name in ("landmarks", "image_weights", "head_of"):
             if self.model and getattr(self, name):
                 raise ValueError(

@@ -78,6 +78,7 @@ def rebase_paths(config: Experiment, out: Path) -> Experiment:
             network,
             model=rebased(network.model),
             image_weights=rebased(network.image_weights),
+            average_with=[rebased(path) for path in network.average_with],
             landmarks=rebased(network.landmarks),
             head_of=rebased(network.head_of),
         ),
@@ -91,7 +92,7 @@ def _dependencies(config: Experiment) -> list[str]:
         return [config.weights]
     network = config.network
     weights = [network.model, network.image_weights, network.landmarks, network.head_of]
-    return [*weights, *config.data.teachers]
+    return [*weights, *network.average_with, *config.data.teachers]
 
 
 def _experiment_of(path: str) -> str:

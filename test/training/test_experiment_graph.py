@@ -29,6 +29,12 @@ def configs(tmp_path, monkeypatch):
         "older": {"network": {"image_weights": trunk}},
         "newer": {"network": {"image_weights": MODEL.format("older")}},
         "again": {"network": {"model": "runs/older/model/older"}},
+        "averaged": {
+            "network": {
+                "image_weights": MODEL.format("older"),
+                "average_with": [MODEL.format("newer"), "given.pth"],
+            }
+        },
         "student": {
             "network": {"image_weights": MODEL.format("newer")},
             "data": {
@@ -51,6 +57,7 @@ def configs(tmp_path, monkeypatch):
         ("elsewhere", ["elsewhere"]),
         ("pretrain_faces", ["pretrain_first", "pretrain_faces"]),
         ("older", ["pretrain_first", "pretrain_faces", "older"]),
+        ("averaged", ["pretrain_first", "pretrain_faces", "older", "newer", "averaged"]),
         ("again", ["pretrain_first", "pretrain_faces", "older", "again"]),
         ("student", ["pretrain_first", "pretrain_faces", "older", "newer", "alone", "student"]),
     ],
@@ -73,6 +80,11 @@ def test_results_are_read_from_the_output_folder():
         "out/older/model/older",
         "models/given",
         "out/alone/model/alone",
+    ]
+    averaged = experiment_graph.rebase_paths(experiment_graph.read_experiment("averaged"), out)
+    assert averaged.network.average_with == [
+        "out/newer/model/newer/weights.safetensors",
+        "given.pth",
     ]
     faces = experiment_graph.rebase_paths(experiment_graph.read_experiment("pretrain_faces"), out)
     assert faces.weights == "out/pretrain_first/backbone.safetensors"

@@ -69,9 +69,12 @@ def _build_fresh(config: NetworkConfig) -> nn.Module:
     elif config.landmarks:
         raise ValueError(f"{config.architecture} has no landmark stream")
     if isinstance(net, TwoStream | ImageClassifier):
-        _start_image(net.image, config)
         if config.image_weights:
-            _start_linear_layers(net, Path(config.image_weights))
+            _start_image(net, [config.image_weights, *config.average_with])
+        else:
+            _start_pretrained(net.image)
+    elif config.average_with:
+        raise ValueError(f"network.average_with: {config.architecture} has no image stream")
     elif config.image_weights and isinstance(net, TimmClassifier):
         load_backbone(net, Path(config.image_weights))
     elif config.image_weights:
@@ -87,10 +90,20 @@ def _start_landmarks(net: TwoStream, config: NetworkConfig) -> None:
     load_pretrained(net.landmarks, Path(config.landmarks))
 
 
-def _start_image(image: Backbone, config: NetworkConfig) -> None:
-    if config.image_weights:
-        load_backbone(image, Path(config.image_weights))
-    elif image.backbone_name in _PRETRAINED:
+def _start_image(net: TwoStream | ImageClassifier, files: list[str]) -> None:
+    """Take the image stream and the linear layers behind it from a file, or the mean of several."""
+    states = []
+    for file in files:
+        load_backbone(net.image, Path(file))
+        _start_linear_layers(net, Path(file))
+        states.append({name: value.clone() for name, value in net.state_dict().items()})
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([state[name] for state in states]).mean(dim=0))
+
+
+def _start_pretrained(image: Backbone) -> None:
+    if image.backbone_name in _PRETRAINED:
         image.trunk.load_state_dict(image.convert_state_dict(_PRETRAINED[image.backbone_name]()))
 
 

@@ -87,6 +87,34 @@ def test_the_linear_layers_of_a_trunk_are_loaded_into_the_image_head(tmp_path, l
     torch.testing.assert_close(output.blendshapes, expected.blendshapes, atol=0.01, rtol=0.01)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_image_stream_starts_from_the_mean_of_several_files(tmp_path, landmarks, count):
+    paths, states = [], []
+    for number in range(count):
+        torch.manual_seed(number)
+        net = build_model("image_classifier", image="mobilenet")
+        states.append(net.state_dict())
+        paths.append(str(tmp_path / f"{number}.safetensors"))
+        save_file(states[-1], paths[-1])
+    config = {"image": "mobilenet", "image_head": True}
+    first, *others = paths
+    net = build(
+        NetworkConfig(config=config, landmarks=landmarks, image_weights=first, average_with=others)
+    ).net
+    for name in (next(iter(states[0])), "head.weight", "head.bias"):
+        mean = sum(state[name] for state in states) / count
+        own = net.state_dict()[name.replace("head.", "image_head.head.", 1)]
+        torch.testing.assert_close(own, mean)
+
+
+def test_only_an_image_stream_has_a_mean(tmp_path):
+    with pytest.raises(ValueError, match="expected image_weights as well"):
+        NetworkConfig(average_with=["a.safetensors"])
+    config = NetworkConfig("vgg13", image_weights="a.safetensors", average_with=["b.safetensors"])
+    with pytest.raises(ValueError, match="average_with: vgg13 has no image stream"):
+        build(config)
+
+
 def test_a_trunk_without_a_linear_layer_has_no_image_head(tmp_path, landmarks):
     path = tmp_path / "trunk.safetensors"
     save_file(build_model("image_classifier", image="mobilenet").image.trunk.state_dict(), path)

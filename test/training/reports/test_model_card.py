@@ -40,6 +40,7 @@ def test_the_shipped_card_has_the_metrics_of_its_model(folder):
                 "training.train_landmarks training/configs/landmarks/mobilefacenet.yaml",
                 "training/configs/full/two_stream_ferplus.yaml",
                 "training/configs/full/emotion_backbone_sam.yaml",
+                "training/configs/full/emotion_backbone_sam_stage2.yaml",
                 "training/configs/full/two_stream_small.yaml",
             ],
         ),
