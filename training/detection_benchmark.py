@@ -57,16 +57,18 @@ class Plan:
     start: Callable[[], Detect]
     spent_ms: dict[str, list[float]] = field(default_factory=dict)  # by frame size
     first_s: dict[tuple[str, int], list[float]] = field(default_factory=dict)  # by size and height
-    second_ms: dict[str, list[float]] = field(default_factory=dict)  # the same for a second face
-    second_s: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     false_frames: int = 0
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report shows; ``groups`` has the share of boxes found, by plan."""
+    """Everything that the report shows; ``groups`` has the share of boxes found, by plan.
+
+    ``second_face`` are the same plans, with faces that appear while another one is tracked.
+    """
 
     plans: list[Plan]
+    second_face: list[Plan]
     textured_frames: int
     groups: dict[str, float]
     num_group_boxes: int
@@ -90,15 +92,16 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         plans = make_plans(arguments.yunet)
+        second_face = [Plan(plan.name, plan.start) for plan in plans]
         for size in arguments.sizes:
             measure_size(plans, size, arguments.sequences)
-            measure_second_face(plans, size, arguments.sequences)
+            measure_second_face(second_face, size, arguments.sequences)
         measure_textures(plans, arguments.textured)
         groups, count = measure_groups(arguments.yunet, arguments.groups)
     except (DetectorError, OSError) as error:
         print(f"detection_benchmark: {error}", file=sys.stderr)
         return 1
-    results = Results(plans, arguments.textured, groups, count)
+    results = Results(plans, second_face, arguments.textured, groups, count)
     if arguments.write:
         report.write(results, Path(__file__).parents[1])
     print(report.page(results))
@@ -147,10 +150,8 @@ def measure_size(plans: list[Plan], size: str, sequences: int) -> None:
         random = np.random.default_rng((face_px, number, width))
         background = textured_frame(random, (width, height))
         with_face, box = add_portrait(background, face_px, random, number)
-        searched = _search_sequence(plans, background, with_face, box, random, _SECONDS)
-        for plan, (seconds, spent_ms) in zip(plans, searched, strict=True):
-            plan.first_s.setdefault((size, face_px), []).append(seconds)
-            plan.spent_ms.setdefault(size, []).extend(spent_ms)
+        frames = (background, with_face)
+        _search_sequence(plans, (size, face_px), frames, box, random, _SECONDS)
 
 
 def measure_second_face(plans: list[Plan], size: str, sequences: int) -> None:
@@ -167,39 +168,40 @@ def measure_second_face(plans: list[Plan], size: str, sequences: int) -> None:
         with_face, box = add_portrait(background, face_px, random, number)
         while not np.array_equal(with_face[tracked], background[tracked]):
             with_face, box = add_portrait(background, face_px, random, number)
-        seconds_long = _SECOND_FACE_SECONDS
-        searched = _search_sequence(plans, background, with_face, box, random, seconds_long)
-        for plan, (seconds, spent_ms) in zip(plans, searched, strict=True):
-            plan.second_s.setdefault((size, face_px), []).append(seconds)
-            plan.second_ms.setdefault(size, []).extend(spent_ms)
+        frames = (background, with_face)
+        _search_sequence(plans, (size, face_px), frames, box, random, _SECOND_FACE_SECONDS)
 
 
 def _search_sequence(
     plans: list[Plan],
-    background: NDArray[np.uint8],
-    with_face: NDArray[np.uint8],
+    key: tuple[str, int],
+    frames: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     box_xyxy: NDArray[np.float32],
     random: np.random.Generator,
     seconds: float,
-) -> list[tuple[float, list[float]]]:
-    """Seconds until each plan finds a face that appears, and milliseconds of each frame."""
+) -> None:
+    """Add to each plan when it finds a face that appears, and what each frame costs.
+
+    ``frames`` are those before and after; ``key`` is their size and the height of the face.
+    """
     empty = int(random.integers(*_EMPTY_FRAMES))
-    images = [background] * empty + [with_face] * round(seconds * FPS)
-    streams = [(plan.start(), Tracker(TrackerConfig())) for plan in plans]
+    images = [frames[0]] * empty + [frames[1]] * round(seconds * FPS)
+    streams = [(plan, plan.start(), Tracker(TrackerConfig())) for plan in plans]
     tracked: list[list[TrackedFace]] = [[] for _ in plans]
     found_s = [np.inf] * len(plans)
-    spent_ms: list[list[float]] = [[] for _ in plans]
     for index, image in enumerate(images):
         frame = add_noise(image, random)
-        for at, (detect, tracker) in enumerate(streams):
+        for at, (plan, detect, tracker) in enumerate(streams):
             began_s = process_time()
             faces = detect(frame, index / FPS, tracked[at])
             if index:  # the first frame of a stream is searched whole
-                spent_ms[at].append((process_time() - began_s) * 1000)
+                spent_ms = (process_time() - began_s) * 1000
+                plan.spent_ms.setdefault(key[0], []).append(spent_ms)
             tracked[at] = tracker.update(faces, index / FPS)
             if index >= empty and _shows(tracked[at], box_xyxy):
                 found_s[at] = min(found_s[at], (index - empty) / FPS)
-    return list(zip(found_s, spent_ms, strict=True))
+    for plan, first_s in zip(plans, found_s, strict=True):
+        plan.first_s.setdefault(key, []).append(first_s)
 
 
 def measure_textures(plans: list[Plan], frames: int) -> None:

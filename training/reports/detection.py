@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -19,7 +19,6 @@ REFERENCE_PX = 320
 REFERENCE = f"centerface, each frame at {REFERENCE_PX} px"
 LIMIT_S = {"VGA": 0.5, "720p": 0.5, "1080p": 1.0, "4K": 1.0}
 
-_Measured: TypeAlias = "tuple[Plan, dict[tuple[str, int], list[float]], dict[str, list[float]]]"
 _PLOT = Path("docs/images/detection.png")
 
 _INTRODUCTION = f"""\
@@ -89,15 +88,13 @@ def page(results: "Results") -> str:
         _INTRODUCTION.format(sequences=_sequences(results)),
         table(list(_recall_rows(results))),
         _SHARE.format(plot=_PLOT),
-        table(list(_cost_rows([(plan, plan.first_s, plan.spent_ms) for plan in results.plans]))),
+        table(list(_cost_rows(results.plans))),
     ]
-    if heights := sorted({px for _, px in results.plans[0].second_s}):
-        parts += [
-            _SECOND_FACE.format(heights=f"{heights[0]} to {heights[-1]}"),
-            table(
-                list(_cost_rows([(plan, plan.second_s, plan.second_ms) for plan in results.plans]))
-            ),
-        ]
+    heights = sorted({px for _, px in results.second_face[0].first_s})
+    parts += [
+        _SECOND_FACE.format(heights=f"{heights[0]} to {heights[-1]}"),
+        table(list(_cost_rows(results.second_face))),
+    ]
     if results.textured_frames:
         rows = [(plan.name, str(plan.false_frames)) for plan in results.plans]
         parts += [
@@ -145,25 +142,26 @@ def _recall_rows(results: "Results") -> Iterator[tuple[str, ...]]:
             yield (f"{size}, {LIMIT_S[size]:g} s", plan.name, *shares)
 
 
-def _cost_rows(measured: Sequence[_Measured]) -> Iterator[tuple[str, ...]]:
+def _cost_rows(plans: "Sequence[Plan]") -> Iterator[tuple[str, ...]]:
     yield ("frame", "plan", "found", "median, s", "p95, s", "ms mean / p95", "cost")
-    _, _, reference_ms = measured[0]
-    for size in reference_ms:
-        for plan, first_s, spent_ms in measured:
+    reference = plans[0]
+    for size in reference.spent_ms:
+        for plan in plans:
             seconds = [
                 value
-                for (name, px), values in first_s.items()
+                for (name, px), values in plan.first_s.items()
                 if name == size and px >= 20
                 for value in values
             ]
+            spent_ms = plan.spent_ms[size]
             yield (
                 size,
                 plan.name,
                 f"{_share(seconds, LIMIT_S[size]):.0%}",
                 _seconds(seconds, 50),
                 _seconds(seconds, 95),
-                f"{np.mean(spent_ms[size]):.1f} / {np.percentile(spent_ms[size], 95):.1f}",
-                f"{np.mean(spent_ms[size]) / np.mean(reference_ms[size]):.2f}",
+                f"{np.mean(spent_ms):.1f} / {np.percentile(spent_ms, 95):.1f}",
+                f"{np.mean(spent_ms) / np.mean(reference.spent_ms[size]):.2f}",
             )
 
 
