@@ -1,4 +1,7 @@
-"""A small ONNX graph of convolutions in PyTorch, with the same weights: runs detectors on CUDA."""
+"""A small ONNX graph of convolutions in PyTorch, with the same weights: runs detectors on CUDA.
+
+On a GPU, image sizes that come up again are computed by CUDA graphs.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -9,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fer_ros.detectors.base import DetectorError
+from fer_ros.detectors.shape_graphs import ShapeGraphs
+from fer_ros.inference.graph_capture import Compute
 
 if TYPE_CHECKING:
     import onnx
@@ -43,18 +48,20 @@ class TorchGraph(nn.Module):
             tensor.name: torch.tensor(numpy_helper.to_array(tensor), device=device)
             for tensor in model.graph.initializer
         }
+        is_cuda = device.startswith("cuda")
+        self._compute: Compute = ShapeGraphs(self.forward, device) if is_cuda else self.forward
 
-    def forward(self, batch: Tensor) -> list[Tensor]:
+    def forward(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The outputs of the graph for a batch (1, 3, h, w)."""
         values = {**self._weights, self._input: batch}
         for kind, inputs, outputs, attributes in self._nodes:
             values[outputs[0]] = _OPERATORS[kind]([values[name] for name in inputs], attributes)
-        return [values[name] for name in self._outputs]
+        return tuple(values[name] for name in self._outputs)
 
     @torch.inference_mode()
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """The outputs for a batch (1, 3, h, w). Raises RuntimeError, for example out of memory."""
-        outputs = self(torch.from_numpy(batch).to(self.device))
+        outputs = self._compute(torch.from_numpy(batch).to(self.device))
         return [output.cpu().numpy() for output in outputs]
 
 

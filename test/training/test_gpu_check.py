@@ -230,11 +230,13 @@ def test_only_pytorch_and_timm_are_required():
 def test_a_detector_on_another_device_than_asked_for_is_out_of_tolerance(monkeypatch):
     monkeypatch.setattr("fer_ros.detectors.session.cuda_status", lambda: CudaStatus(0, ""))
     budget = Budget(60)
-    (row,) = check_detector("cuda", budget)
-    assert (row["ok"], row["mode"], budget.skipped) == (False, "cpu", {})
-    assert "this build is for the CPU only" in row["fallback"]
-    (row,) = check_detector("cpu", budget)
-    assert (row["ok"], row["probability_error"], row["fallback"]) == (True, 0.0, "")
+    rows = list(check_detector("cuda", budget))
+    assert [row["mode"] for row in rows] == ["cpu, first image", "cpu, same size again"]
+    assert [row["ok"] for row in rows] == [False, False]
+    assert "this build is for the CPU only" in rows[0]["fallback"]
+    assert budget.skipped == {}
+    for row in check_detector("cpu", budget):
+        assert (row["ok"], row["probability_error"], row["fallback"]) == (True, 0.0, "")
 
 
 def test_faces_become_padded_crops_and_distributions(tmp_path):

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fer_ros.inference.backends import BackendError
-from fer_ros.inference.backends.cuda_graphs import CudaGraphRunner, Predict
+from fer_ros.inference.backends.cuda_graphs import CudaGraphRunner
+from fer_ros.inference.graph_capture import Compute
 from fer_ros.inference.model_store import ModelManifest
 from fer_ros.io.errors import single_line
 from fer_ros.models.checkpoint import load_model
@@ -55,10 +56,10 @@ class TorchBackend:
             self._network = network.to(self.device)
             # The layout in which convolutions are fastest on CPUs and on tensor cores.
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            predict: Predict = self._network.predict
+            predict: Compute = self._network.predict
             if self.precision != "fp32":
                 predict = _autocast(self._network, self.device, _DTYPES[self.precision])
-            self.predict: Predict = predict
+            self.predict: Compute = predict
             if is_cuda(self.device):
                 self.predict = CudaGraphRunner(predict, self.device)
         except RuntimeError as error:
@@ -141,7 +142,7 @@ def is_cuda(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def _autocast(network: FaceNetwork, device: str, dtype: torch.dtype) -> Predict:
+def _autocast(network: FaceNetwork, device: str, dtype: torch.dtype) -> Compute:
     network.net.register_forward_hook(_to_float32)
 
     def predict(crops_rgb: Tensor) -> tuple[Tensor, ...]:
