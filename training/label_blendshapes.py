@@ -5,7 +5,9 @@ of MediaPipe's Face Landmarker (float16, version 1; Apache-2.0), which runs in t
 ``requirements/mediapipe.txt``. Adds ``blendshapes`` (N, 52) in 0..1 to the shards of the dataset,
 NaN where it detects no face. Run the same command again to resume one that was killed.
 
-The landmarker gets the same view of a face as that of ``training.label_landmarks``.
+The landmarker gets the same view of a face as that of ``training.label_landmarks``. Its answers
+differ between views of one face: with ``--average-views``, meant for training splits, each label is
+the mean of those for the view, its mirror image (with the sides exchanged) and a smaller one.
 """
 
 import sys
@@ -13,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.blendshapes import BLENDSHAPES
+from fer_ros.blendshapes import BLENDSHAPES, MIRRORED_BLENDSHAPES
 from fer_ros.io.progress import ProgressBar
 from training.datasets.records import DatasetSource
 from training.label_landmarks import View, label_dataset, label_shard, parser
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 Detect = Callable[[NDArray[np.uint8]], "list[list[Category]]"]
 """From an image (H, W, 3) to the blendshapes of each face."""
 _MIN_DETECTION_CONFIDENCE = 0.3
+_SMALLER = 0.93
 
 
 def blendshapes(detect: Detect, view: View) -> NDArray[np.float32]:
@@ -46,7 +50,30 @@ def blendshapes(detect: Detect, view: View) -> NDArray[np.float32]:
     return np.array([category.score for category in faces[0]], np.float32)
 
 
-def add_blendshapes(source: Path, images: Path | None, folder: Path, task: Path) -> str:
+def mean_blendshapes(detect: Detect, view: View) -> NDArray[np.float32]:
+    """Mean of ``blendshapes`` (52,) over the view, its mirror image and one of 0.93 of its size.
+
+    Views without a face do not count; NaN where there is none in any.
+    """
+    image_rgb, to_view = view
+    center = (image_rgb.shape[1] / 2 - 0.5, image_rgb.shape[0] / 2 - 0.5)
+    shrink = cv2.getRotationMatrix2D(center, 0, _SMALLER)
+    size_wh = image_rgb.shape[1::-1]
+    smaller = cv2.warpAffine(image_rgb, shrink, size_wh, borderMode=cv2.BORDER_REPLICATE)
+    values = np.stack(
+        [
+            blendshapes(detect, view),
+            blendshapes(detect, (image_rgb[:, ::-1], to_view))[list(MIRRORED_BLENDSHAPES)],
+            blendshapes(detect, (np.asarray(smaller, np.uint8), to_view)),
+        ]
+    )
+    found = values[np.isfinite(values).all(axis=1)]
+    return found.mean(axis=0) if len(found) else values[0]
+
+
+def add_blendshapes(
+    source: Path, images: Path | None, folder: Path, task: Path, average_views: bool
+) -> str:
     """Add the blendshapes to a dataset; return a one-line summary."""
     import mediapipe
     from mediapipe.tasks.python import BaseOptions
@@ -60,12 +87,15 @@ def add_blendshapes(source: Path, images: Path | None, folder: Path, task: Path)
     with FaceLandmarker.create_from_options(options) as landmarker:
 
         def detect(image_rgb: NDArray[np.uint8]) -> "list[list[Category]]":
-            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image_rgb)
+            contiguous = np.ascontiguousarray(image_rgb)
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=contiguous)
             return landmarker.detect(image).face_blendshapes
+
+        label = mean_blendshapes if average_views else blendshapes
 
         def label_one(source: DatasetSource, path: Path, bar: ProgressBar) -> NDArray[np.float32]:
             return label_shard(
-                path, source, "blendshapes", lambda view, _: blendshapes(detect, view), bar
+                path, source, "blendshapes", lambda view, _: label(detect, view), bar
             )
 
         missing = label_dataset(source, images, folder, label_one)
@@ -76,10 +106,19 @@ def main() -> None:
     """Run the command line."""
     command_line = parser(__doc__.split("\n\n")[0])
     command_line.add_argument("task", type=Path, help="face_landmarker.task")
+    command_line.add_argument(
+        "--average-views", action="store_true", help="mean over three views, for training splits"
+    )
     arguments = command_line.parse_args()
     try:
         print(
-            add_blendshapes(arguments.source, arguments.images, arguments.dataset, arguments.task)
+            add_blendshapes(
+                arguments.source,
+                arguments.images,
+                arguments.dataset,
+                arguments.task,
+                arguments.average_views,
+            )
         )
     except (ValueError, OSError) as error:
         sys.exit(f"label_blendshapes: {error}")

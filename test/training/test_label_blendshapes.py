@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fer_ros.blendshapes import BLENDSHAPES
+from fer_ros.blendshapes import BLENDSHAPES, MIRRORED_BLENDSHAPES
 from fer_ros.io.progress import progress_bar
 from training.datasets.localization import make_dataset_detector
 from training.datasets.readers.registry import open_source
 from training.datasets.records import SourceRequest
 from training.datasets.shards import FaceDataset, shard_path
-from training.label_blendshapes import blendshapes
+from training.label_blendshapes import blendshapes, mean_blendshapes
 from training.label_landmarks import label_shard
 from training.prepare import prepare
 
@@ -38,6 +38,47 @@ def test_values_are_those_of_the_first_face() -> None:
 def test_another_landmarker_version_is_rejected() -> None:
     with pytest.raises(ValueError, match="expected the 52 blendshapes of version 1, found 51"):
         blendshapes(lambda _: [categories(BLENDSHAPES[1:])], VIEW)
+
+
+def side_view():
+    """Bright on the left, and a bright border."""
+    image = np.full((384, 384, 3), 50, np.uint8)
+    image[:, :192] = 200
+    return image, VIEW[1]
+
+
+@pytest.mark.parametrize("seen", [(), (0,), (1,), (0, 1, 2)])
+def test_the_mean_is_over_the_views_with_a_face(seen) -> None:
+    """Answers: 0, 1 and 2 hundredths more than its index for each blendshape."""
+    calls = []
+
+    def detect(image_rgb):
+        calls.append(image_rgb)
+        number = len(calls) - 1
+        scores = [(index + number) / 100 for index in range(52)]
+        names = zip(BLENDSHAPES, scores, strict=True)
+        face = [SimpleNamespace(category_name=name, score=score) for name, score in names]
+        return [face] if number in seen else []
+
+    values = mean_blendshapes(detect, side_view())
+    answers = np.add.outer(np.arange(3), np.arange(52)) / 100
+    answers[1] = answers[1][list(MIRRORED_BLENDSHAPES)]
+    expected = answers[list(seen)].mean(axis=0) if seen else np.full(52, np.nan)
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    plain, mirrored, smaller = calls
+    assert (plain[0, 0, 0], mirrored[0, 0, 0], mirrored[0, -1, 0]) == (200, 50, 200)
+    assert smaller.shape == plain.shape
+    np.testing.assert_array_equal(smaller, plain)  # its edge stays in the middle, its border too
+
+
+def test_the_smaller_view_shows_more_of_what_is_around() -> None:
+    image = np.zeros((384, 384, 3), np.uint8)
+    cv2.circle(image, (192, 192), 100, (255, 255, 255), -1)
+    views = []
+    mean_blendshapes(lambda view: views.append(view) or [], (image, VIEW[1]))
+    area, mirrored, smaller = ((view[..., 0] > 127).sum() for view in views)
+    assert mirrored == area
+    assert smaller / area == pytest.approx(0.93**2, abs=0.01)
 
 
 def test_blendshapes_do_not_change_the_digest(astronaut, tmp_path) -> None:
