@@ -13,6 +13,7 @@ from fer_ros.emotions import EMOTIONS
 from fer_ros.face_ids import IdFactory
 from fer_ros.image_rotation import rotate_box_back, rotate_image, rotate_points_back
 from fer_ros.landmark_propagation import LandmarkPropagator
+from fer_ros.mirror_average import add_mirrored, average_mirrored
 from fer_ros.quality import detection_rejection, landmark_rejection
 from fer_ros.smoother import Smoother
 from fer_ros.stage_timer import StageTimer
@@ -34,8 +35,9 @@ class PendingFrame:
     """A frame whose faces are tracked, but not classified yet.
 
     ``rejections`` holds a reason for each of ``faces``, "" where the face passed; ``aligned`` are
-    the crops of the faces that passed, in the order of ``faces``. Boxes and points are in pixels of
-    the image turned upright; ``size_wh`` is the size of the image as it came.
+    the crops of the faces that passed, in the order of ``faces``, and ``new_rows`` those of them
+    whose face had no answer in the last frame. Boxes and points are in pixels of the image turned
+    upright; ``size_wh`` is the size of the image as it came.
     """
 
     time: StreamTime
@@ -43,8 +45,14 @@ class PendingFrame:
     faces: list[TrackedFace]
     rejections: list[str]
     aligned: AlignedFaces
+    new_rows: list[int]
     num_detections: int
     timer: StageTimer
+
+    @property
+    def crops_rgb(self) -> NDArray[np.uint8]:
+        """Crops (M, 112, 112, 3) for the network, with the mirror images of new faces."""
+        return add_mirrored(self.aligned.crops_rgb, self.new_rows)
 
 
 class CameraStream:
@@ -64,6 +72,7 @@ class CameraStream:
         self._tracker = Tracker(config.tracker, new_id)
         self._smoother = Smoother(config.smoother)
         self._propagator = LandmarkPropagator()
+        self._answered_ids: set[str] = set()
         self._config = config
         self.reconfigure(config)
 
@@ -111,14 +120,16 @@ class CameraStream:
         passed = [face for face, reason in zip(faces, rejections, strict=True) if not reason]
         points_xy = np.array([face.points_xy for face in passed], np.float32).reshape(-1, 5, 2)
         aligned = align(upright_rgb, points_xy)
+        new_rows = [row for row, face in enumerate(passed) if face.id not in self._answered_ids]
         timer.mark("align")
         height, width = frame.image_rgb.shape[:2]
         return PendingFrame(
-            time, (width, height), faces, rejections, aligned, len(detections), timer
+            time, (width, height), faces, rejections, aligned, new_rows, len(detections), timer
         )
 
     def postprocess(self, pending: PendingFrame, predictions: FacePredictions) -> FrameResult:
-        """Assess and smooth the faces of a frame; ``predictions`` are those of its crops."""
+        """Assess and smooth the faces of a frame; ``predictions`` are those of ``crops_rgb``."""
+        predictions = average_mirrored(predictions, pending.new_rows)
         points_xy = crop_to_frame(predictions.points_xy, pending.aligned.frame_to_crop)
         pending.timer.mark("classify")
         time_s = pending.time.time_s
@@ -127,6 +138,7 @@ class CameraStream:
             for face, reason in zip(pending.faces, pending.rejections, strict=True)
             if not reason
         ]
+        self._answered_ids = set(passed)
         tracked = self._propagator.update(
             pending.faces,
             dict(zip(passed, points_xy, strict=True)),
@@ -180,6 +192,7 @@ class CameraStream:
         self._tracker.reset()
         self._smoother.reset()
         self._propagator.reset()
+        self._answered_ids = set()
 
 
 def unclassified_face(face: TrackedFace, rejection_reason: str) -> FaceEmotion:

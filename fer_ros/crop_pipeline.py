@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_ros.alignment import align, alignment_points, crop_to_frame, warp
 from fer_ros.camera_stream import assess_face, unclassified_face
 from fer_ros.config import PipelineConfig
+from fer_ros.mirror_average import add_mirrored, average_mirrored
 from fer_ros.quality import detection_rejection
 from fer_ros.smoother import Smoother
 from fer_ros.stage_timer import StageTimer
@@ -64,6 +65,7 @@ class FaceCropPipeline:
         self.classifier = classifier
         self._smoother = Smoother(config.smoother)
         self._stamps = StampEstimator()
+        self._answered_ids: set[str] = set()
 
     @property
     def fallback(self) -> str:
@@ -78,6 +80,7 @@ class FaceCropPipeline:
     def reset(self) -> None:
         """Forget all faces."""
         self._smoother.reset()
+        self._answered_ids = set()
 
     def __call__(self, crops: Sequence[FaceCrop]) -> tuple[list[FaceEmotion], dict[str, float]]:
         """Return the emotion of each face, in the order of ``crops``, and the stages' latency.
@@ -95,7 +98,11 @@ class FaceCropPipeline:
         passed = [crop for crop, reason in zip(crops, rejections, strict=True) if not reason]
         aligned = self._align([crop.frame.image_rgb for crop in passed])
         timer.mark("align")
-        predictions = self.classifier.classify(aligned.crops_rgb)
+        new_rows = [row for row, crop in enumerate(passed) if crop.id not in self._answered_ids]
+        predictions = average_mirrored(
+            self.classifier.classify(add_mirrored(aligned.crops_rgb, new_rows)), new_rows
+        )
+        self._answered_ids = {crop.id for crop in passed}
         points_xy = crop_to_frame(predictions.points_xy, aligned.frame_to_crop)
         timer.mark("classify")
         faces, rows = [], iter(range(len(passed)))

@@ -108,7 +108,7 @@ class MultiCameraPipeline:
             pending, EMPTY_PREDICTION
         )
         crops = {
-            name: frame.aligned.crops_rgb for name, frame in pending.items() if len(frame.aligned)
+            name: frame.crops_rgb for name, frame in pending.items() if len(frame.aligned)
         }
         if not crops:
             return predictions_by_camera

@@ -2,8 +2,9 @@
 
 The labeled tight crops of SOURCE are resized, placed in scenes of 640x480 px, and processed by the
 pipeline of ``fer analyze``: detector, alignment, classifier, quality gate. The same classifier runs
-on the aligned crops of DATASET, which ``training.prepare`` made from SOURCE. ``--image-px`` sets
-the size of the images in the scenes. Prints JSON:
+on the aligned crops of DATASET, which ``training.prepare`` made from SOURCE, and, as the pipeline
+does for new faces, on their mirror images. ``--image-px`` sets the size of the images in the
+scenes. Prints JSON:
 
 * ``images``: their number;
 * ``detected``: fraction of images with a detected face;
@@ -119,7 +120,9 @@ def measure(
         if probabilities is not None:
             end_to_end[index] = probabilities
     crops = faces.padded_crops.numpy()[:, CROP_SLICE, CROP_SLICE]
-    points_xy, prepared = predict_arrays(pipeline.classifier, crops, "crops")
+    points_xy, plain = predict_arrays(pipeline.classifier, crops, "crops")
+    _, mirrored = predict_arrays(pipeline.classifier, crops[:, :, ::-1], "mirrored crops")
+    prepared = (plain + mirrored) / 2
     results = compare(end_to_end, prepared, faces.labels.numpy(), readable)
     return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), points_xy)}
 

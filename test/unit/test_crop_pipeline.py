@@ -32,7 +32,7 @@ def test_no_crops(pipeline):
 def test_all_crops_are_classified_in_one_batch_twice(pipeline):
     faces, _ = pipeline([crop("anna"), crop("bert"), crop("cleo")])
     assert [face.id for face in faces] == ["anna", "bert", "cleo"]
-    assert [len(seen) for seen in pipeline.classifier.seen] == [3, 3]
+    assert [len(seen) for seen in pipeline.classifier.seen] == [3, 2 * 3]
     assert {face.emotion for face in faces} == {"happiness"}
 
 
@@ -64,7 +64,7 @@ def test_without_landmarks_the_crop_is_used_as_is():
     pipeline = FaceCropPipeline(classifier=NoLandmarks())
     (face,), _ = pipeline([crop()])
     first, second = pipeline.classifier.seen
-    assert np.abs(first.astype(int) - second).max() <= 1
+    assert np.abs(first.astype(int) - second[:1]).max() <= 1
     assert face.emotion == "happiness"
 
 

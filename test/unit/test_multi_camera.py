@@ -56,13 +56,14 @@ def make(network=None):
     [
         ({}, []),
         ({"front": 0}, []),
-        ({"front": 2}, [2]),
+        ({"front": 2}, [2 * 2]),
         ({"front": 0, "rear": 0}, []),
-        ({"front": 0, "rear": 2}, [2]),
-        ({"front": 1, "rear": 2, "left": 3}, [6]),
+        ({"front": 0, "rear": 2}, [2 * 2]),
+        ({"front": 1, "rear": 2, "left": 3}, [2 * 6]),
     ],
 )
 def test_all_faces_go_through_the_network_at_once(counts, batches):
+    """Twice as many crops as faces: new ones are averaged with their mirror images."""
     network = Network()
     results = make(network)({name: frame(count) for name, count in counts.items()})
     assert {name: len(result.faces) for name, result in results.items()} == counts

@@ -112,7 +112,7 @@ def test_the_crop_shows_the_face_upright_and_in_color(detector, fake_classifier,
 
 def test_all_faces_go_through_the_network_at_once(make, fake_classifier):
     result = make(at((50, 60), (150, 120), (250, 180)))(frame())
-    assert [crops.shape for crops in fake_classifier.seen] == [(3, 112, 112, 3)]
+    assert [crops.shape for crops in fake_classifier.seen] == [(2 * 3, 112, 112, 3)]
     assert len({face.id for face in result.faces}) == 3
 
 
@@ -300,7 +300,7 @@ def test_only_the_faces_that_pass_go_through_the_network(make, fake_classifier):
     sides = np.array([[60.0], [10.0], [60.0]], np.float32)
     detections = at((50, 60), (150, 120), (250, 180), side=sides[:, None])
     faces = make(replace(detections, scores=np.array([0.9, 0.8, 0.7], np.float32)))(frame()).faces
-    assert [len(crops) for crops in fake_classifier.seen] == [2]
+    assert [len(crops) for crops in fake_classifier.seen] == [2 * 2]
     assert [face.emotion for face in faces] == ["happiness", None, "happiness"]
     assert faces[1].rejection_reason == "too small: 10 px, need 24"
 
