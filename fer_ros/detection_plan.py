@@ -91,9 +91,10 @@ def _level(frame_wh: tuple[int, int], scale: float, margin_px: int) -> Level:
     for columns in range(1, math.ceil(width / COARSEST_SIDE_PX) + 1):
         tile_width = width / columns + 2 * margin_px * (columns > 1)
         tallest = limit_px / tile_width - 2 * margin_px
-        if tallest < COARSEST_SIDE_PX < height:
+        is_one_row = tile_width * height <= limit_px
+        if tallest < COARSEST_SIDE_PX < height or (tallest <= 0 and not is_one_row):
             continue
-        rows = 1 if tile_width * height <= limit_px else math.ceil(height / tallest)
+        rows = 1 if is_one_row else math.ceil(height / tallest)
         tile_height = height / rows + 2 * margin_px * (rows > 1)
         area_px = columns * rows * _round_up(round(tile_width)) * _round_up(round(tile_height))
         grids.append((area_px, columns, rows))

@@ -45,7 +45,5 @@ def fer() -> int:
 
 
 if __name__ == "__main__":
-    program = {each.__name__: each for each in (emotion_node, media_publisher, demo, fer)}[
-        sys.argv.pop(1)
-    ]
-    sys.exit(program())
+    programs = {main.__name__: main for main in (emotion_node, media_publisher, demo, fer)}
+    sys.exit(programs[sys.argv.pop(1)]())

@@ -107,9 +107,7 @@ class MultiCameraPipeline:
         predictions_by_camera: dict[str, FacePredictions | RuntimeError] = dict.fromkeys(
             pending, EMPTY_PREDICTION
         )
-        crops = {
-            name: frame.crops_rgb for name, frame in pending.items() if len(frame.aligned)
-        }
+        crops = {name: frame.crops_rgb for name, frame in pending.items() if len(frame.aligned)}
         if not crops:
             return predictions_by_camera
         try:

@@ -29,14 +29,16 @@ def landmark_rejection(
     """Return why a face cannot be read from its landmarks and crop; "" if it can.
 
     Args:
-        points_xy: 68 landmarks (68, 2), in pixels of the frame or of the crop.
+        points_xy: 68 landmarks (68, 2), in pixels of the frame or of the crop; NaN from a network
+            without landmarks, whose faces have no yaw.
         crop_rgb: aligned crop (112, 112, 3) of the face.
     """
-    if not np.isfinite(points_xy).all():
-        return "no landmarks: the network output is not finite"
-    turn_deg = abs(yaw_deg(points_xy))
-    if turn_deg > config.max_yaw_deg:
-        return f"turned away: {turn_deg:.0f} degrees, at most {config.max_yaw_deg:.0f}"
+    if not np.isnan(points_xy).all():
+        if not np.isfinite(points_xy).all():
+            return "no landmarks: the network output is not finite"
+        turn_deg = abs(yaw_deg(points_xy))
+        if turn_deg > config.max_yaw_deg:
+            return f"turned away: {turn_deg:.0f} degrees, at most {config.max_yaw_deg:.0f}"
     if config.min_laplacian_variance > 0:
         variance = laplacian_variance(crop_rgb)
         if variance < config.min_laplacian_variance:

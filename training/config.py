@@ -123,6 +123,22 @@ class TrainConfig(LoopConfig):
     class_balanced_sampling: bool = config_field(False, "draw every emotion equally often")
     ema_decay: float = config_field(0.998, "decay of the averaged weights; 0: no average", 0.0, 1.0)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 0 < self.epoch_samples < self.batch_size:
+            raise ValueError(
+                f"epoch_samples: expected 0 or a batch of {self.batch_size} and more, got "
+                f"{self.epoch_samples}"
+            )
+        if self.epoch_samples and self.class_balanced_sampling:
+            raise ValueError("epoch_samples: expected 0 with class_balanced_sampling")
+        adjustment = self.loss.logit_adjustment
+        if self.data.balanced_valid and adjustment not in (0, 1):
+            raise ValueError(
+                "loss.logit_adjustment: expected 0 or 1 with data.balanced_valid, because the "
+                f"priors of the model assume it, got {adjustment}"
+            )
+
 
 def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read settings from a YAML file; ``overrides`` (``optimizer.lr=1e-4``) replace values of it.

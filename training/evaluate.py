@@ -261,10 +261,10 @@ def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) 
     Against the landmarks of the dataset, in photographs rotated to both sides by ``degrees``. None
     when the network has no landmarks.
     """
-    padded_crops, teacher_weight = load_landmarks([folder])
+    padded_crops, points68 = load_landmarks([folder])
     errors = []
     for angle in sorted({degrees, -degrees}):
-        crops, expected = rotated(padded_crops, teacher_weight, angle)
+        crops, expected = rotated(padded_crops, points68, angle)
         points, _ = predict_arrays(classifier, crops, f"landmarks at {angle:g} degrees")
         errors.append(nme((torch.from_numpy(points) + 0.5) / CROP_SIZE_PX, expected))
     every = torch.cat(errors).double().numpy()
@@ -273,7 +273,7 @@ def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) 
     rounded = {
         name: None if np.isnan(value) else round(float(value), 4) for name, value in figures.items()
     }
-    return {"images": len(teacher_weight), "rotation_deg": degrees, **rounded}
+    return {"images": len(points68), "rotation_deg": degrees, **rounded}
 
 
 def write_card(manifest: ModelManifest, results: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ NaN where it detects no face. Run the same command again to resume one that was 
 The landmarker gets the same view of a face as that of ``training.label_landmarks``. Its answers
 differ between views of one face: with ``--average-views``, meant for training splits, each label is
 the mean of those for the view, its mirror image (with the sides exchanged) and a smaller one.
+``blendshape_views`` (N,) in the shards is the number of views, 3 or 1.
 """
 
 import sys
@@ -91,12 +92,12 @@ def add_blendshapes(
             image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=contiguous)
             return landmarker.detect(image).face_blendshapes
 
-        label = mean_blendshapes if average_views else blendshapes
+        label, views = (mean_blendshapes, 3) if average_views else (blendshapes, 1)
 
         def label_one(source: DatasetSource, path: Path, bar: ProgressBar) -> NDArray[np.float32]:
-            return label_shard(
-                path, source, "blendshapes", lambda view, _: label(detect, view), bar
-            )
+            measure = lambda view, _: label(detect, view)  # noqa: E731
+            constants = {"blendshape_views": views}
+            return label_shard(path, source, "blendshapes", measure, bar, constants)
 
         missing = label_dataset(source, images, folder, label_one)
     return f"{folder}: no blendshapes found in {missing} faces"

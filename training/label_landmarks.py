@@ -12,8 +12,9 @@ in photographs the face of the dataset is rotated upright, with its surroundings
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import cv2
@@ -26,7 +27,7 @@ from fer_ros.types import CROP_SIZE_PX
 from training.datasets.localization import decode, fit_size, pad_to_frame, to_crop_fractions
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
-from training.datasets.shards import FaceDataset, open_shard, shard_path, write_shard
+from training.datasets.shards import FaceDataset, Shard, open_shard, shard_path, write_shard
 from training.pretrained.mediapipe import MESH_TO_68
 
 if TYPE_CHECKING:
@@ -84,15 +85,22 @@ def add_landmarks_to_shard(
 
 
 def label_shard(
-    path: Path, source: DatasetSource, column: str, measure: Measure, bar: ProgressBar
+    path: Path,
+    source: DatasetSource,
+    column: str,
+    measure: Measure,
+    bar: ProgressBar,
+    constants: Mapping[str, int] = MappingProxyType({}),
 ) -> NDArray[np.float32]:
     """Add a ``column`` of measurements to a shard, unless it is there; return it.
 
     ``measure`` gets the view of a face and its map (2, 3) from pixels of the image to the crop.
-    Raises ValueError when the faces of the shard are not those of the source.
+    ``constants`` are columns that say how it measured. Raises ValueError when the faces of the
+    shard are not those of the source, or were measured in another way.
     """
     with open_shard(path) as arrays:
         if column in arrays.files:
+            _check_constants(path, arrays, constants)
             bar.update(len(arrays))
             return arrays[column]
         columns = {key: arrays[key] for key in arrays.files}
@@ -106,8 +114,20 @@ def label_shard(
         values.append(measure(view, frame_to_crop))
         bar.update()
     columns[column] = np.stack(values)
+    columns |= {name: np.full(len(values), value) for name, value in constants.items()}
     write_shard(path, columns)
     return columns[column]
+
+
+def _check_constants(path: Path, arrays: Shard, constants: Mapping[str, int]) -> None:
+    """Raise ValueError unless a labeled shard has these columns; one that lacks them has 1."""
+    for name, expected in constants.items():
+        found = int(arrays[name][0]) if name in arrays.files and len(arrays[name]) else 1
+        if found != expected:
+            raise ValueError(
+                f"{path}: expected {name} {expected}, found labels of {found}: label it as before, "
+                "or make the dataset again with training.prepare"
+            )
 
 
 def add_landmarks(source: Path, images: Path | None, folder: Path) -> str:

@@ -34,20 +34,28 @@ class LossConfig(ValidatedConfig):
 
 
 def make_targets(
-    votes: Tensor, labels: Tensor, config: LossConfig, generator: torch.Generator | None = None
+    votes: Tensor,
+    labels: Tensor,
+    config: LossConfig,
+    generator: torch.Generator | None = None,
+    classes: int | None = None,
 ) -> Tensor:
     """Targets (B, C) of vote distributions (B, C) and labels (B,); rows add up to 1.
+
+    Labels are smoothed over the first ``classes``, by default over all.
 
     Barsoum et al. (2016, section 3) call ``votes`` CEL, ``sampled`` PLD and ``majority`` MV;
     MV drops undecided images there. ``labels`` break ties as in all metrics.
     """
-    classes = votes.shape[1]
+    columns = votes.shape[1]
     if config.targets == "majority":
-        votes = F.one_hot(labels, classes).to(votes)
+        votes = F.one_hot(labels, columns).to(votes)
     elif config.targets == "sampled" and len(votes):
         sampled = torch.multinomial(votes, 1, generator=generator)[:, 0]
-        votes = F.one_hot(sampled, classes).to(votes)
-    return (1 - config.label_smoothing) * votes + config.label_smoothing / classes
+        votes = F.one_hot(sampled, columns).to(votes)
+    classes = classes or columns
+    even = (torch.arange(columns, device=votes.device) < classes) / classes
+    return (1 - config.label_smoothing) * votes + config.label_smoothing * even
 
 
 class Loss:

@@ -53,9 +53,9 @@ def load_training_crops(folder: Path, names: list[str], held_out: list[str]) -> 
 
     Raises ValueError when a dataset cannot be used. Held-out ones that do not exist are ignored.
     """
-    judges = [FaceDataset.open(folder / name) for name in held_out if (folder / name).exists()]
+    others = [FaceDataset.open(folder / name) for name in held_out if (folder / name).exists()]
     return torch.from_numpy(
-        load_padded_crops([_without(FaceDataset.open(folder / name), judges) for name in names])
+        load_padded_crops([_without(FaceDataset.open(folder / name), others) for name in names])
     )
 
 
@@ -65,8 +65,8 @@ def _without(
     """The dataset, and which of its samples (N,) are in none of the others."""
     dataset.verify()
     keep = np.ones(len(dataset), np.bool_)
-    for held_out_name in held_out:
-        keep &= ~duplicates_of(dataset, held_out_name)
+    for other in held_out:
+        keep &= ~duplicates_of(dataset, other)
     return dataset, keep
 
 

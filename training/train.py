@@ -113,7 +113,7 @@ class EmotionTask(Task):
             order.split(config.batch_size), places.split(config.batch_size), strict=True
         ):
             votes, labels = faces.targets[chosen], faces.labels[chosen]
-            targets = make_targets(votes, labels, config.loss, generator)
+            targets = make_targets(votes, labels, config.loss, generator, config.data.classes)
             targets = targets * faces.weights[chosen, None]  # the cross-entropy is linear in them
             draws = RandomDraws.generated(generator, config.batch_size, own)
             maps, mirrored = random_affines(draws, config.augment)

@@ -124,7 +124,7 @@ def frame_rows(frames: list[FrameLatency]) -> Iterator[tuple[str, ...]]:
 def measure_frames(config: PipelineConfig, rounds: int = _ROUNDS) -> list[FrameLatency]:
     """Measure all kinds of frames in turn, so that background load affects all of them alike."""
     config = _without_confirmation(config)
-    detector = make_detector(config.detector, config.classifier.threads)
+    detector = make_detector(config.detector, config.classifier.threads, config.classifier.device)
     classifier = EmotionPipeline(config, detector).classifier
     kinds = [(size_wh, num_faces) for size_wh in SIZES_WH for num_faces in FACES]
     images = [tiled_faces(num_faces, size_wh) for size_wh, num_faces in kinds]

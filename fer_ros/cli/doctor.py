@@ -22,7 +22,7 @@ import numpy as np
 
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.detector import DetectorError, make_detector
-from fer_ros.inference.devices import supports_int8_dot_product
+from fer_ros.inference.devices import gpu_device_file, supports_int8_dot_product
 from fer_ros.inference.model_store import ModelError, model_folders, read_manifest
 from fer_ros.io.errors import single_line
 from fer_ros.io.media import MediaError
@@ -37,7 +37,6 @@ _FAST_DDS = "rmw_fastrtps_cpp"
 _PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 _SHARED_MEMORY = Path("/dev/shm")
 _SEGMENT_BYTES = 64 * 2**20  # of shared memory per process, in the shipped profile
-_GPU_DEVICES = (Path("/dev/nvidia0"), Path("/dev/nvhost-gpu"))  # of a PC and of a Jetson
 _SAMPLE_FRAMES = slice(40, 50)  # the whole face is visible
 
 
@@ -135,7 +134,7 @@ def torch() -> Finding:
             "requirements/torch.txt; on a Jetson, NVIDIA's torch and torchvision"
         )
         return Finding(WARNING, "torch", result.output, remedy)
-    if any(path.exists() for path in _GPU_DEVICES) and " 0 CUDA" in result.output:
+    if gpu_device_file() and " 0 CUDA" in result.output:
         remedy = "install a PyTorch that was built for this GPU; until then the CPU is used"
         return Finding(WARNING, "torch", result.output, remedy)
     return Finding(OK, "torch", result.output)
@@ -184,11 +183,11 @@ def self_test() -> Finding:
     try:
         pipeline = EmotionPipeline(PipelineConfig())
         frames = [*synthetic_frames()][_SAMPLE_FRAMES]
-        results = [pipeline(Frame(each.image_rgb, each.stamp_s)) for each in frames]
+        results = [pipeline(Frame(image.image_rgb, image.stamp_s)) for image in frames]
     except (ModelError, DetectorError, MediaError, ImportError, RuntimeError) as error:
         return Finding(ERROR, "self-test", single_line(error), remedy)
     emotions = [face.emotion or face.rejection_reason for face in results[-1].faces]
-    spent_ms = [sum(each.latency_ms.values()) for each in results[1:]]  # the first initializes
+    spent_ms = [sum(result.latency_ms.values()) for result in results[1:]]  # the first initializes
     device = pipeline.classifier.device
     summary = f"the sample shows {', '.join(emotions) or 'no face'}"
     if emotions != ["happiness"]:

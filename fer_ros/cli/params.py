@@ -1,13 +1,14 @@
 """``--params`` and ``--model``: configure the pipeline like the node."""
 
 import argparse
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict, parse_yaml
 
 _NODE_NAME = "emotion_node"
+_PIPELINE_SETTINGS = {setting.name for setting in fields(PipelineConfig)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,4 +74,6 @@ def _pipeline_values(content: Any, path: str) -> dict[str, Any]:
                 values.setdefault(stage, {})[key] = value
             elif isinstance(value, dict):
                 values.setdefault(stage, {}).update(value)
+            elif stage in _PIPELINE_SETTINGS:
+                values[stage] = value
     return values

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError, nms, pad_to_multiple, select
-from fer_ros.detectors.centerface_int8 import int8_graph
+from fer_ros.detectors.centerface_int8 import can_quantize, int8_graph
 from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic, value_channels
 from fer_ros.detectors.session import DetectorSession, SessionNetwork, open_detector
 from fer_ros.inference.devices import supports_int8_dot_product
@@ -68,7 +68,7 @@ def open_centerface(model_path: str = "", threads: int = 0, device: str = "cpu")
 
 def uses_int8(model_path: str) -> bool:
     """Whether the CPU of this machine computes the network of this file in int8."""
-    return not model_path and supports_int8_dot_product()
+    return not model_path and supports_int8_dot_product() and can_quantize()
 
 
 def find_model(model_path: str) -> Path:

@@ -6,6 +6,7 @@ are those of the published file; the ranges of the activations are those that
 """
 
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -29,11 +30,18 @@ _OPSET = 13  # the first one with scales per channel
 _log = logging.getLogger(__name__)
 
 
+def can_quantize() -> bool:
+    """Whether ONNX Runtime has the tools that make the graph, which some builds lack."""
+    try:
+        return importlib.util.find_spec("onnxruntime.quantization") is not None
+    except ModuleNotFoundError:  # ONNX Runtime is missing
+        return False
+
+
 def int8_graph(model: "onnx.ModelProto") -> bytes:
     """Return the quantized graph of the published network, from the cache or made now.
 
-    Making it takes about five seconds, most of them for imports. Where it cannot be stored, the
-    graph stays in fp32.
+    Making it takes about five seconds, most of them for imports.
     """
     import onnxruntime
 
@@ -49,21 +57,17 @@ def int8_graph(model: "onnx.ModelProto") -> bytes:
 def _make_graph(
     model: "onnx.ModelProto", ranges: Mapping[str, tuple[float, float]], path: Path
 ) -> bytes:
-    """Quantize the network and store it; where that fails it stays in fp32, with a warning."""
+    """Quantize the network and store it, with a warning where it cannot be stored."""
+    graph = quantize(name_nodes(model), ranges).SerializeToString()
     try:
-        graph = quantize(name_nodes(model), ranges).SerializeToString()
         store_graph(graph, path)
-    except ImportError as error:  # a build of ONNX Runtime without its tools
-        _log.warning("face detector: int8 cannot be made, fp32 is used: %s", error)
-        return model.SerializeToString()
     except OSError as error:
         _log.warning(
-            "%s: the face detector in int8 cannot be stored, fp32 is used: %s; free disk space, or "
-            "name another folder in FER_ROS_CACHE",
+            "%s: the face detector in int8 cannot be stored and is made again at each start: %s; "
+            "free disk space, or name another folder in FER_ROS_CACHE",
             path,
             error.strerror or error,
         )
-        return model.SerializeToString()
     return graph
 
 

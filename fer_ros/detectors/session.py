@@ -181,7 +181,7 @@ def open_detector(
             return DetectorSession(
                 TorchGraph(model, "cuda" if device == "auto" else device), open_cpu
             )
-        except (ImportError, RuntimeError) as error:
+        except (ImportError, RuntimeError, DetectorError) as error:
             errors.append(f"PyTorch on {device}: {single_line(error)}")
     for candidate in [device] if device in {"auto", "cpu"} else [device, "cpu"]:
         try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TorchGraph(nn.Module):
     """Computes the nodes of a graph in order. Supports what CenterFace consists of.
 
-    Raises DetectorError for any other operator.
+    Raises DetectorError for any other operator, and for uneven padding.
     """
 
     def __init__(self, model: "onnx.ModelProto", device: str) -> None:
@@ -42,6 +42,12 @@ class TorchGraph(nn.Module):
         unknown = {kind for kind, *_ in self._nodes} - _OPERATORS.keys()
         if unknown:
             raise DetectorError(f"detector model in PyTorch: unknown operators {sorted(unknown)}")
+        for kind, _, outputs, attributes in self._nodes:
+            if kind == "Conv" and _padding(attributes) is None:
+                raise DetectorError(
+                    f"detector model in PyTorch: convolution {outputs[0]}: expected the same "
+                    f"padding on both sides, found {attributes}"
+                )
         self._outputs = [value.name for value in model.graph.output]
         self._input = model.graph.input[0].name
         self._weights = {
@@ -65,19 +71,23 @@ class TorchGraph(nn.Module):
         return [output.cpu().numpy() for output in outputs]
 
 
-def _conv(inputs: list[Tensor], attributes: dict) -> Tensor:
+def _padding(attributes: dict) -> tuple[int, int] | None:
+    """Rows and columns added on each side; None where sides differ or the padding is computed."""
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
-    if (top, left) != (bottom, right):
-        raise DetectorError("detector model in PyTorch: a convolution has uneven padding")
+    is_explicit = attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    return (top, left) if is_explicit and (top, left) == (bottom, right) else None
+
+
+def _conv(inputs: list[Tensor], attributes: dict) -> Tensor:
     image, weight = inputs[:2]
     return functional.conv2d(
         image,
         weight,
         inputs[2] if len(inputs) > 2 else None,
-        stride=attributes["strides"],
-        padding=(top, left),
-        dilation=attributes["dilations"],
-        groups=attributes["group"],
+        stride=attributes.get("strides", [1, 1]),
+        padding=_padding(attributes) or 0,
+        dilation=attributes.get("dilations", [1, 1]),
+        groups=attributes.get("group", 1),
     )
 
 
@@ -87,8 +97,8 @@ def _conv_transpose(inputs: list[Tensor], attributes: dict) -> Tensor:
         image,
         weight,
         inputs[2] if len(inputs) > 2 else None,
-        stride=attributes["strides"],
-        groups=attributes["group"],
+        stride=attributes.get("strides", [1, 1]),
+        groups=attributes.get("group", 1),
     )
 
 

@@ -14,6 +14,7 @@ from fer_ros.detectors.base import DetectorError, nms, pad_to_multiple, select
 from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic
 from fer_ros.detectors.session import SessionNetwork, open_detector
 from fer_ros.inference.download import DETECTORS
+from fer_ros.inference.model_store import sha256_of
 from fer_ros.types import FaceDetections
 
 VERSIONS = ("yunet", "yunet_2023mar")
@@ -66,12 +67,20 @@ class YuNet(SessionNetwork):
 
 
 def find_model(model_path: str) -> Path:
-    """Return the ONNX file: ``model_path``, or the one in the cache that is preferred."""
+    """Return the ONNX file: ``model_path``, or the preferred one of the cache, verified."""
     if model_path:
         return existing_file(model_path)
     for version in VERSIONS:
-        if DETECTORS[version].path.is_file():
-            return DETECTORS[version].path
+        path, expected = DETECTORS[version].path, DETECTORS[version].sha256
+        if not path.is_file():
+            continue
+        sha256 = sha256_of(path)
+        if sha256 != expected:
+            raise DetectorError(
+                f"{path}: expected the file with sha256 {expected[:12]}, found {sha256[:12]}: "
+                f"delete it, and fetch it again with: fer models fetch {version}"
+            )
+        return path
     raise DetectorError(
         f"detector yunet: {DETECTORS[VERSIONS[0]].path}: no such file; fetch it with: "
         "fer models fetch yunet, or name a file in detector.model_path"

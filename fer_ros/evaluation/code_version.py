@@ -14,12 +14,12 @@ def code_version() -> str:
     """Version of the package and a digest of its source files, without ``cli`` and ``ros``.
 
     The digest covers changes that have no commit yet. It also covers the published detector
-    files, whose sha256 is part of the sources.
+    files, whose sha256 is part of the sources, and the ranges of CenterFace in int8.
     """
     digest = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
+    for file in sorted(_PACKAGE.rglob("*")):
         name = file.relative_to(_PACKAGE)
-        if name.parts[0] not in _EXCLUDED_FOLDERS:
+        if file.suffix in {".py", ".json"} and name.parts[0] not in _EXCLUDED_FOLDERS:
             digest.update(f"{name}\0".encode() + file.read_bytes())
     try:
         release = version("fer_ros")

@@ -200,8 +200,8 @@ class LabelMatcher:
         """
         current = self._labels_at(time)
         by_face = {label.face: label for label in current}  # the later label wins
-        overridden = {id(label) for label in current if by_face[label.face] is not label}
-        self._active = [label for label in self._active if id(label) not in overridden]
+        ended = {id(label) for label in current if _outlives(by_face[label.face], label)}
+        self._active = [label for label in self._active if id(label) not in ended]
         taken: set[int] = set()
         matches: list[tuple[Label, int | None]] = []
         for label in by_face.values():
@@ -229,6 +229,11 @@ class LabelMatcher:
         for label in current:
             self._unused.pop(id(label), None)
         return current
+
+
+def _outlives(later: Label, label: Label) -> bool:
+    """Whether a label that overrides another one does so to its end."""
+    return later is not label and later.clock is label.clock and later.end_s >= label.end_s
 
 
 def _match_face(label: Label, ids: list[str], boxes_xyxy: NDArray[np.floating]) -> int | None:

@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from fer_ros.classifier import select_variant
-from fer_ros.config import ClassifierConfig
+from fer_ros.config import ClassifierConfig, DetectorConfig
+from fer_ros.detectors import yunet
+from fer_ros.detectors.base import DetectorError
 from fer_ros.detectors.centerface import uses_int8
+from fer_ros.detectors.onnx_file import existing_file
 from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult, EvaluationTask
-from fer_ros.inference.model_store import find_model, read_manifest
+from fer_ros.inference.model_store import find_model, read_manifest, sha256_of
 from fer_ros.io.errors import single_line
 
 _TABLE, _RESULT, _LATENCY, _KEY = "faces.csv", "result.json", "latency.json", "key.json"
@@ -46,7 +49,7 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
             if file.is_file()
         ],
         "code": code_version(),
-        "detector": _file_sha256(task.config.detector.model_path),
+        "detector": _detector_sha256(task.config.detector),
         "int8_detector": uses_int8(task.config.detector.model_path),
         "model": "" if task.predictions_topic else _model_sha256(task.config.classifier),
         "settings": hashlib.sha256(text.encode()).hexdigest(),
@@ -59,10 +62,14 @@ def _model_sha256(config: ClassifierConfig) -> str:
     return select_variant(read_manifest(find_model(config.model)), config)[0].sha256
 
 
-def _file_sha256(path: str) -> str:
-    """Digest of a file that the settings name; empty for the published one or a missing file."""
-    file = Path(path).expanduser()
-    return hashlib.sha256(file.read_bytes()).hexdigest() if path and file.is_file() else ""
+def _detector_sha256(config: DetectorConfig) -> str:
+    """Digest of the detector's file; empty for the one of the Python package or a missing file."""
+    try:
+        if config.name == yunet.YuNet.name:
+            return sha256_of(yunet.find_model(config.model_path))
+        return sha256_of(existing_file(config.model_path)) if config.model_path else ""
+    except DetectorError:
+        return ""
 
 
 def save(folder: Path, result: EvaluationResult, key: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from fer_ros.io.errors import single_line
 _DRIVER_LIBRARY = "libcuda.so.1"
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer.so.8")
 # Device files of a desktop GPU and of a Jetson.
-_DEVICE_FILES = ("/dev/nvidia0", "/dev/nvmap", "/dev/nvgpu/igpu0")
+_DEVICE_FILES = ("/dev/nvidia0", "/dev/nvhost-gpu", "/dev/nvmap", "/dev/nvgpu/igpu0")
 _CPU_INFO = Path("/proc/cpuinfo")
 _INT8_FLAGS = re.compile(r"\b(avx512_vnni|avx_vnni|asimddp)\b")
 _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -50,7 +50,7 @@ def cuda_status() -> CudaStatus:
         code = driver.cuDeviceGetCount(ctypes.byref(count))
     if code == 0:
         return CudaStatus(count.value, "")
-    present = _device_file()
+    present = gpu_device_file()
     if not present:
         return CudaStatus(0, "")
     return CudaStatus(
@@ -105,11 +105,12 @@ def release_cuda_memory() -> None:
 
 
 def _missing_driver_error() -> str:
-    present = _device_file()
+    present = gpu_device_file()
     return f"{present} exists but {_DRIVER_LIBRARY} cannot be loaded" if present else ""
 
 
-def _device_file() -> str:
+def gpu_device_file() -> str:
+    """Path of a device file that the driver of a GPU makes, "" without one."""
     return next((path for path in _DEVICE_FILES if Path(path).exists()), "")
 
 

@@ -138,13 +138,19 @@ def is_stream(source: str) -> bool:
 
 
 def read_stream(source: str) -> Iterator[MediaImage]:
-    """The images of a live stream, stamped with the time since the first. Raises MediaError."""
+    """The images of a live stream, stamped with the time since the first.
+
+    Raises MediaError when there are none, IncompleteMediaError when they end, unless the URL is
+    that of a file.
+    """
     video = cv2.VideoCapture(source)
-    first_s = None
+    promised = _promised_count(video)  # 0: no file
+    first_s, count = None, 0
     try:
         while (captured := video.read())[0]:
             now_s = monotonic()
             first_s = now_s if first_s is None else first_s
+            count += 1
             image_rgb = np.asarray(cv2.cvtColor(captured[1], cv2.COLOR_BGR2RGB), np.uint8)
             yield MediaImage(source, now_s - first_s, image_rgb)
     finally:
@@ -153,6 +159,10 @@ def read_stream(source: str) -> Iterator[MediaImage]:
         raise MediaError(
             f"{source}: no images; expected a stream or device that OpenCV can open: check the "
             "address, the permissions, and that no other program uses it"
+        )
+    if not 0 < promised <= count:
+        raise IncompleteMediaError(
+            f"{source}: the stream ended after {count} images: check the camera and the network"
         )
 
 

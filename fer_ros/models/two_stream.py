@@ -54,7 +54,7 @@ class TokenAttention(Attention):
         """(B, tokens, dim) to the same shape."""
         split = (-1, int(x.shape[1]), self.num_heads, self.head_dim)
         projections = self.qkv(x).split(self.attn_dim, dim=-1)
-        queries, keys, values = (each.reshape(split).transpose(1, 2) for each in projections)
+        queries, keys, values = (values.reshape(split).transpose(1, 2) for values in projections)
         attended = F.scaled_dot_product_attention(queries, keys, values, scale=self.scale)
         return self.proj(attended.transpose(1, 2).reshape(-1, split[1], self.attn_dim))
 

@@ -108,6 +108,9 @@ class EmotionNode(LifecycleNode):
                 self._unload_models()
                 return TransitionCallbackReturn.FAILURE
             result = super().on_activate(state)
+            assert self._pipeline, "the models are loaded"
+            # A change while the node was active may wait for an image that never came.
+            self._pipeline.reconfigure(self._node_parameters.read(PipelineConfig))
             self._processor = self._make_processor()
             return result
 

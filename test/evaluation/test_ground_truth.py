@@ -1,5 +1,6 @@
 """Labels from files and topics, and the faces they mean."""
 
+import math
 import numpy as np
 import pytest
 from bag_tools import at, detection, write_bag
@@ -137,6 +138,21 @@ def test_labels_hold_from_their_start_until_before_their_end():
 def test_of_two_labels_for_a_face_the_later_one_holds():
     matcher = LabelMatcher([Label(0, 9, SAD), Label(1, 2, HAPPY)])
     assert [label.emotion for label, _ in matcher.match(at_s(1), IDS, BOXES)] == [HAPPY]
+
+
+def test_a_label_within_another_one_interrupts_it():
+    matcher = LabelMatcher([Label(0, 9, SAD), Label(1, 2, HAPPY)])
+    seen = [matcher.match(at_s(stamp_s), IDS, BOXES) for stamp_s in (0, 1, 2, 8, 9)]
+    emotions = [[label.emotion for label, _ in matches] for matches in seen]
+    assert emotions == [[SAD], [HAPPY], [SAD], [SAD], []]
+
+
+def test_labels_that_hold_until_the_next_one_are_forgotten():
+    """A topic with a label for each image would otherwise slow down its end."""
+    matcher = LabelMatcher([Label(start_s, math.inf, SAD) for start_s in range(100)])
+    for stamp_s in range(100):
+        matcher.match(at_s(stamp_s), IDS, BOXES)
+    assert len(matcher._active) == 1
 
 
 def test_no_face_has_two_labels():

@@ -55,6 +55,17 @@ def test_an_inactive_node_holds_no_gpu_memory(ros, device, at_rest, loads):
     assert not any(pipeline() for pipeline in models)
 
 
+def test_a_parameter_that_no_image_has_used_yet_holds_after_reactivation(ros):
+    make, _ = loader("cpu")
+    node, client_node = ros.node(EmotionNode, make, tracker__min_hits=1), ClientNode(ros)
+    node.start()
+    node.set_parameters([Parameter("quality.min_size_px", value=500.0)])
+    assert node.trigger_deactivate() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    client_node.show(1.0)
+    assert [len(face.results) for face in client_node.emotions[-1].detections] == [0]
+
+
 def test_a_gpu_replaced_by_the_cpu_is_freed(ros):
     """Where the network was loaded counts, not where it computes at the moment."""
     make, models = loader("cuda")

@@ -93,14 +93,18 @@ def test_blendshapes_do_not_change_the_digest(astronaut, tmp_path) -> None:
         calls.append(image_rgb.shape)
         return [categories()] if image_rgb[192].min() > 0 and image_rgb.max() > 40 else []
 
-    def add_blendshapes():
+    def add_blendshapes(views=1):
         path, bar = shard_path(tmp_path / "dataset", 0), progress_bar(hidden=True)
         measure = lambda view, _: blendshapes(detect, view)  # noqa: E731
-        return label_shard(path, source, "blendshapes", measure, bar)
+        constants = {"blendshape_views": views}
+        return label_shard(path, source, "blendshapes", measure, bar, constants)
 
     values = add_blendshapes()
     dataset = FaceDataset.open(tmp_path / "dataset")
     dataset.verify()
+    assert dataset.column("blendshape_views").tolist() == [1] * len(dataset)
     np.testing.assert_array_equal(dataset.column("blendshapes"), values)
     np.testing.assert_array_equal(add_blendshapes(), values)
     assert calls == [(384, 384, 3)] * len(dataset)  # none for what is there already
+    with pytest.raises(ValueError, match="expected blendshape_views 3, found labels of 1: label"):
+        add_blendshapes(3)

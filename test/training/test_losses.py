@@ -28,6 +28,11 @@ def test_targets(config, expected):
     torch.testing.assert_close(make_targets(VOTES, LABELS, config), expected)
 
 
+def test_smoothing_spares_emotions_that_are_not_trained():
+    targets = make_targets(VOTES, LABELS, LossConfig(label_smoothing=0.2), classes=2)
+    torch.testing.assert_close(targets, 0.8 * VOTES + torch.tensor([0.1, 0.1, 0.0]))
+
+
 @pytest.mark.parametrize("targets", TARGETS)
 def test_targets_of_no_image(targets):
     nothing = torch.zeros(0, dtype=torch.long)

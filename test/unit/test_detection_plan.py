@@ -23,11 +23,13 @@ from fer_ros.types import FaceDetections
 
 FRAMES_WH = [(1, 1), (1, 4000), (33, 31), (320, 240), (640, 480), (480, 640), (1280, 720)]
 FRAMES_WH += [(1920, 1080), (3840, 2160), (7680, 4320)]
+STRIPS_WH = [(1280, 120), (1500, 140), (1920, 150), (3840, 100), (100, 3840), (8000, 30)]
 
 
-@pytest.mark.parametrize("frame_wh", FRAMES_WH, ids=str)
-def test_every_level_covers_the_frame(frame_wh):
-    for level in plan_levels(frame_wh, 20, 16):
+@pytest.mark.parametrize("frame_wh", FRAMES_WH + STRIPS_WH, ids=str)
+@pytest.mark.parametrize("settings", [(20, 16), (20, 16, 0), (8, 16, 64)], ids=str)
+def test_every_level_covers_the_frame(frame_wh, settings):
+    for level in plan_levels(frame_wh, *settings):
         is_covered = np.zeros(frame_wh[::-1], np.bool_)
         for view in level.views:
             left, top, right, bottom = view.region_xyxy

@@ -95,9 +95,7 @@ class Detections:
 def read_frames(counts):
     image = np.full((240, 640, 3), 90, np.uint8)
     image[:, :100] = image[:, 200:300] = 200  # the left halves of both faces
-    config = PipelineConfig(
-        tracker=TrackerConfig(min_hits=1), quality=QualityConfig(min_size_px=0)
-    )
+    config = PipelineConfig(tracker=TrackerConfig(min_hits=1), quality=QualityConfig(min_size_px=0))
     pipeline = EmotionPipeline(config, Detections(*counts), SideReader())
     frames = [pipeline(Frame(image, number / 30)) for number in range(len(counts))]
     answers = [[face.raw_probabilities[1] for face in result.faces] for result in frames]

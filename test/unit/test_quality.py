@@ -62,6 +62,7 @@ NOT_FINITE[67, 1] = np.nan
         (face(score=0.421), frontal_points(), "low detection score: 0.42, need 0.50"),
         (face(), turned(70), "turned away: 70 degrees, at most 60"),
         (face(), turned(-85), "turned away: 85 degrees, at most 60"),
+        (face(), np.full((68, 2), np.nan, np.float32), ""),  # of a network without landmarks
         (face(), NOT_FINITE, "no landmarks: the network output is not finite"),
         (face(), np.full((68, 2), np.inf, np.float32), "no landmarks: the network output"),
     ],

@@ -55,6 +55,7 @@ EXCLUDED_COLUMNS = ("undecodable", "undetected")
 _OPTIONAL_COLUMNS = {  # columns that are not part of the digest, and the commands that add them
     "landmarks68": "training.label_landmarks",
     "blendshapes": "training.label_blendshapes",
+    "blendshape_views": "training.label_blendshapes",
 }
 _COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "name": (np.str_, ()),
@@ -72,6 +73,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "dup_group": (np.integer, ()),
     "landmarks68": (np.floating, (68, 2)),
     "blendshapes": (np.floating, (NUM_BLENDSHAPES,)),
+    "blendshape_views": (np.integer, ()),
     **dict.fromkeys(EXCLUDED_COLUMNS, (np.str_, ())),
 }
 """Type of each column, and the shape of one entry."""
@@ -104,7 +106,7 @@ class DatasetMetadata(ValidatedConfig):
     )
     source_digest: str = config_field("", "digest of the samples that it was made from")
     sha256: str = config_field(
-        "", "of the arrays of all shards, without landmarks68 and blendshapes"
+        "", "of the arrays of all shards, without the landmarks and blendshapes of teachers"
     )
 
 

@@ -322,15 +322,15 @@ def _train_part(
         keep &= np.isin(dataset.column("source"), use.sources)
     if dataset.metadata.labels == "votes":
         keep &= has_emotion_votes(dataset.column("votes"))
-    for held_out_name in held_out:
-        both_votes = dataset.metadata.labels == held_out_name.metadata.labels == "votes"
-        same = keep & duplicates_of(dataset, held_out_name)
+    for other in held_out:
+        both_votes = dataset.metadata.labels == other.metadata.labels == "votes"
+        same = keep & duplicates_of(dataset, other)
         if both_votes and not config.allow_overlap:
             keep &= ~same
         else:
-            _report_overlap(dataset, held_out_name, "images", dataset.column("name")[same], config)
-        persons = _shared_persons(dataset, held_out_name, keep)
-        _report_overlap(dataset, held_out_name, "persons", persons, config)
+            _report_overlap(dataset, other, "images", dataset.column("name")[same], config)
+        persons = _shared_persons(dataset, other, keep)
+        _report_overlap(dataset, other, "persons", persons, config)
     return _part(dataset, keep, config.classes, use)
 
 

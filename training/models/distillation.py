@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fer_ros.emotions import EMOTIONS
@@ -19,6 +20,7 @@ from fer_ros.io.progress import progress_bar
 from fer_ros.models.checkpoint import load_model
 from training.augment import identity_affines, sample_crops
 from training.datasets.splits import DataConfig, Faces, sha256_of_tensors
+from training.engine.checkpoint import save_weights
 from training.engine.distributed import DistributedContext
 
 _BATCH = 64
@@ -37,7 +39,7 @@ def add_teacher_targets(
     if not len(chosen):
         return faces
     key = _cache_key(faces.padded_crops[chosen], faces.priors[chosen], config.teachers)
-    known = load_file(cache) if cache.exists() else {}
+    known = _read_cache(cache)
     if key in known:
         teacher_targets = known[key]
     else:
@@ -47,7 +49,7 @@ def add_teacher_targets(
         teacher_targets = context.all_gather(torch.stack(predictions).mean(dim=0))
         if context.is_main:
             cache.parent.mkdir(parents=True, exist_ok=True)
-            save_file({key: teacher_targets}, cache)
+            save_weights(cache, {key: teacher_targets})
     teacher_targets[:, config.classes :] = 0
     teacher_targets /= teacher_targets.sum(dim=1, keepdim=True)
     shares = faces.teacher_weight[chosen, None]
@@ -56,6 +58,14 @@ def add_teacher_targets(
     unlabeled = shares[:, 0] == 1
     labels[chosen[unlabeled]] = teacher_targets[unlabeled].argmax(dim=1)
     return replace(faces, targets=targets, labels=labels)
+
+
+def _read_cache(cache: Path) -> dict[str, Tensor]:
+    """Predictions by key; none where the file is missing or cannot be read."""
+    try:
+        return load_file(cache)
+    except (OSError, SafetensorError):
+        return {}
 
 
 def _cache_key(padded_crops: Tensor, class_shares: Tensor, teachers: list[str]) -> str:

@@ -119,7 +119,7 @@ def _start_linear_layers(net: TwoStream | ImageClassifier, path: Path) -> None:
             continue
         weight = state.get(f"{name}.weight")
         if weight is not None and weight.shape == layer.weight.shape:
-            layer.load_state_dict({each: state[f"{name}.{each}"] for each in ("weight", "bias")})
+            layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
         elif isinstance(net, TwoStream):
             raise ValueError(
                 f"{path}: expected an image_classifier with this image stream, for image_head: true"

@@ -84,7 +84,7 @@ class TruncatedSqliteReader:
 
     def messages(self, connections: Collection[Connection]) -> Generator[Message, None, None]:
         """Messages of these topics up to the truncation, in the order of writing."""
-        connection_of = {each.id: each for each in connections}
+        connection_of = {connection.id: connection for connection in connections}
         rows = self._database.execute(
             "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY rowid"
         )

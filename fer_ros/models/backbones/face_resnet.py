@@ -88,6 +88,9 @@ class FaceResNetBackbone(TrunkBackbone):
         adapted = {name: value for name, value in state.items() if not name.startswith("blocks.")}
         for index, block in enumerate(kept_blocks):
             prefix = f"blocks.{block}."
-            for name in (each for each in state if each.startswith(prefix)):
-                adapted[f"blocks.{index}.{name.removeprefix(prefix)}"] = state[name]
+            adapted |= {
+                f"blocks.{index}.{name.removeprefix(prefix)}": value
+                for name, value in state.items()
+                if name.startswith(prefix)
+            }
         return adapted

@@ -135,8 +135,9 @@ class HriFacePublishers:
                 self._publish_images(face, image_rgb, header)
 
     def clear(self, camera: str) -> None:
-        """Report that this camera shows no face any more."""
-        self._set_active_ids(camera, [], self._header)
+        """Report once that this camera shows no face any more; nothing if it showed none."""
+        if self._active_ids.get(camera):
+            self._set_active_ids(camera, [], self._header)
 
     def other_publishers(self) -> list[str]:
         """Full names of other nodes that publish the same list of tracked faces."""

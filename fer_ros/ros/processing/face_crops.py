@@ -91,7 +91,7 @@ class FaceCropProcessor(Processor):
         try:
             faces, stages_ms = self._pipeline(crops)
         except (RuntimeError, cv2.error) as error:  # from PyTorch, such as a full GPU
-            self._fail_frame(f"the images of {len(crops)} faces", error, self._statistics)
+            self._fail_frame(f"a batch of {len(crops)} face images", error, self._statistics)
             return
         timer.mark("pipeline")
         self._publish([(received[face.id], face) for face in faces])

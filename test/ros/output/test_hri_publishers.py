@@ -295,8 +295,12 @@ def test_publishing_can_be_disabled_and_enabled(ros):
     rig.node.set_parameters([Parameter("publish_humans", value=False)])
     assert rig.show(1.1)[1] == []
     assert rig.topics() == {"tracked"}
+    lists = len(rig.tracked)
+    rig.camera.publish(image_at(1.2, BRIGHT))
+    rig.until_worked(3)
     rig.node.set_parameters([Parameter("publish_humans", value=True)])
-    assert rig.show(1.2)[1] == ["f00001"]
+    assert rig.show(1.3)[1] == ["f00001"]
+    assert len(rig.tracked) == lists + 1  # none for the second image without publishing
 
 
 @pytest.mark.parametrize("end", ["trigger_deactivate", "destroy_node"])

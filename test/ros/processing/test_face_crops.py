@@ -257,7 +257,7 @@ def test_a_network_error_costs_one_batch(ros, capfd):
     rig.detector.shows("anna", 2.0)
     ros.until(lambda: messages, "an expression")
     assert messages[0].header.stamp.sec == 2
-    assert "the images of 1 faces is lost: out of memory" in capfd.readouterr().err
+    assert "a batch of 1 face images is lost: out of memory" in capfd.readouterr().err
 
 
 def test_an_id_that_cannot_be_a_topic_is_reported(ros, capfd):

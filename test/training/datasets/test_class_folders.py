@@ -135,6 +135,14 @@ def test_formats_that_cannot_be_read_are_counted(tmp_path):
     assert source.skipped == {"unsupported .heic file": 1, "unsupported .avif file": 1}
 
 
+def test_images_beside_the_class_folders_are_counted(tmp_path):
+    draw(folders(tmp_path) / "1.png")
+    (tmp_path / "2.heic").write_bytes(b"ftypheic")
+    assert open_source(SourceRequest(tmp_path)).skipped == {
+        "images outside of the class folders": 2
+    }
+
+
 def test_faces_in_several_folders_are_read_if_requested(tmp_path):
     source = open_source(SourceRequest(class_folders("ann", "bob")(tmp_path)), kind="faces")
     assert (source.labels, len(source.samples)) == ("", 2)

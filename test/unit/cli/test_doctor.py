@@ -129,7 +129,7 @@ def test_ros_and_its_messages(monkeypatch, distro, missing, levels, remedy):
 )
 def test_required_packages_are_checked(monkeypatch, tmp_path, check, result, level):
     monkeypatch.setattr(doctor, "probe", lambda *_: result)
-    monkeypatch.setattr(doctor, "_GPU_DEVICES", (tmp_path,))  # a machine with a GPU
+    monkeypatch.setattr(doctor, "gpu_device_file", lambda: str(tmp_path))  # a machine with a GPU
     finding = check()
     assert finding.level == level
     assert bool(finding.remedy) == (level != OK)

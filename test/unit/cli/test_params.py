@@ -35,6 +35,10 @@ DOTTED = "/robot/emotion_node:\n  ros__parameters: {detector.max_faces: 3}\n"
         (NESTED, PipelineConfig(detector=DetectorConfig(max_faces=3))),
         (DOTTED, PipelineConfig(detector=DetectorConfig(max_faces=3))),
         (
+            "/**:\n  ros__parameters: {image_rotation: 90, publish_images: true}\n",
+            PipelineConfig(image_rotation=90),
+        ),
+        (
             NESTED + "camera_node:\n  ros__parameters: {fps: 5.0}\n"
             "emotion_node:\n  ros__parameters:\n    smoother: {reset_after_s: 2.0}\n",
             PipelineConfig(

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+from onnx import ModelProto
 
 from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig
@@ -98,23 +99,24 @@ def test_the_graph_is_made_once_and_again_when_it_is_damaged(
     ]
 
 
-def test_without_a_cache_the_detector_stays_in_fp32(
+def test_without_a_cache_the_graph_is_made_at_each_start(
     tmp_path, published_centerface, monkeypatch, caplog
 ):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("FER_ROS_CACHE", str(tmp_path / "file" / "cache"))
-    model = load_centerface(published_centerface)
-    assert int8_graph(model) == model.SerializeToString()
-    assert "cannot be stored, fp32 is used: Not a directory; free disk space" in caplog.messages[-1]
+    model, quantized = load_centerface(published_centerface), ModelProto(producer_name="int8")
+    monkeypatch.setattr(centerface_int8, "quantize", lambda model, _: quantized)
+    assert int8_graph(model) == quantized.SerializeToString()
+    assert "made again at each start: Not a directory; free disk space" in caplog.messages[-1]
 
 
-def test_without_the_quantization_tools_the_detector_stays_in_fp32(
-    cache, published_centerface, monkeypatch, caplog
-):
-    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
-    model = load_centerface(published_centerface)
-    assert int8_graph(model) == model.SerializeToString()
-    assert "face detector: int8 cannot be made, fp32 is used: " in caplog.messages[-1]
+@pytest.mark.parametrize("missing", ["onnxruntime.quantization", "onnxruntime"])
+def test_without_the_quantization_tools_the_detector_stays_in_fp32(monkeypatch, missing):
+    monkeypatch.setattr(centerface, "supports_int8_dot_product", lambda: True)
+    assert centerface.uses_int8("")
+    monkeypatch.delitem(sys.modules, "onnxruntime.quantization", raising=False)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert not centerface.uses_int8("")
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,14 @@ def test_fallbacks_are_reported(cuda, model, caplog, device, torch_error, result
     assert caplog.messages == [fallback] * bool(fallback)
 
 
+def test_a_graph_that_pytorch_cannot_compute_runs_in_onnx_runtime(
+    cuda, published_centerface, caplog
+):
+    cuda.torch_error = DetectorError("detector model in PyTorch: unknown operators ['Softmax']")
+    opened = open_detector(load_centerface(published_centerface), "cuda", 1, torch_works=True)
+    assert "PyTorch on cuda: detector model in PyTorch: unknown operators" in opened.fallback
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_a_graph_that_no_runtime_loads_is_reported_in_one_line(cuda, model, device):
     cuda.predictions[device] = "ONNX Runtime: invalid graph"
@@ -134,7 +142,7 @@ def test_a_graph_that_no_runtime_loads_is_reported_in_one_line(cuda, model, devi
 
 
 def test_the_pipeline_gives_the_detector_the_device_of_the_classifier(monkeypatch):
-    """G12: one setting decides for both networks."""
+    """One setting decides for both networks."""
     opened = []
     monkeypatch.setattr(multi_camera, "make_detector", lambda *given: opened.append(given))
     classifier = ClassifierConfig(device="cuda:1", threads=3)

@@ -1,5 +1,7 @@
 """YuNet's outputs are read as OpenCV's FaceDetectorYN reads them; its file is named in errors."""
 
+import hashlib
+from dataclasses import replace
 import numpy as np
 import pytest
 
@@ -83,8 +85,15 @@ def test_a_missing_file_names_the_fetch_command(monkeypatch, tmp_path):
 @pytest.mark.parametrize("version", ["yunet", "yunet_2023mar"])
 def test_either_fetched_version_is_used(monkeypatch, tmp_path, version):
     monkeypatch.setenv("FER_ROS_CACHE", str(tmp_path))
-    DETECTORS[version].path.write_bytes(b"")
-    assert yunet.find_model("") == DETECTORS[version].path
+    file = replace(DETECTORS[version], sha256=hashlib.sha256(b"YuNet").hexdigest())
+    monkeypatch.setitem(DETECTORS, version, file)
+    file.path.write_bytes(b"YuNet")
+    assert yunet.find_model("") == file.path
+    file.path.write_bytes(b"another one")
+    with pytest.raises(
+        DetectorError, match=f"sha256 .*fetch it again with: fer models fetch {version}$"
+    ):
+        yunet.find_model("")
 
 
 def test_another_network_is_rejected(published_centerface):

@@ -10,6 +10,7 @@ from media_tools import partial
 
 from fer_ros.io.errors import WarningCounter
 from fer_ros.io.media import (
+    IncompleteMediaError,
     MediaError,
     count_images,
     is_stream,
@@ -92,6 +93,30 @@ def test_a_stream_is_stamped_by_the_clock(tmp_path):
     images = list(read_stream(f"file://{path}"))
     stamps = [image.stamp_s for image in images]
     assert (len(images), stamps[0], stamps == sorted(stamps)) == (3, 0.0, True)
+
+
+class BrokenStream:
+    """Three images of a camera; then the connection is lost."""
+
+    def __init__(self, source):
+        self._images = [np.zeros((4, 4, 3), np.uint8)] * 3
+
+    def get(self, property_id):
+        return -1.0
+
+    def read(self):
+        return (True, self._images.pop()) if self._images else (False, None)
+
+    def release(self):
+        pass
+
+
+def test_a_stream_that_ends_is_reported_after_its_images(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", BrokenStream)
+    images = read_stream("rtsp://camera")
+    assert [next(images).image_rgb.shape for _ in range(3)] == [(4, 4, 3)] * 3
+    with pytest.raises(IncompleteMediaError, match="^rtsp://camera: the stream ended after 3 ima"):
+        next(images)
 
 
 @pytest.mark.parametrize("source", ["rtsp://127.0.0.1:9/none", "/dev/video99"])

@@ -52,7 +52,8 @@ def read_folders(request: SourceRequest) -> DatasetSource:
     names = sorted(folder.name for folder in labels if _NUMBER.fullmatch(folder.name))
     emotions = numbered_emotions(top, names, request.numbering) if names else {}
     samples: list[Sample] = []
-    skipped: Counter[str] = Counter()
+    outside = len(image_files(top)) + unreadable_images(top).total()
+    skipped: Counter[str] = Counter({"images outside of the class folders": outside})
     for folder in subfolders(top):
         emotion = labels.get(folder) or emotions.get(folder.name)
         files = image_files(folder, nested=True)
