@@ -122,7 +122,7 @@ def measure(
     crops = faces.padded_crops.numpy()[:, CROP_SLICE, CROP_SLICE]
     points_xy, plain = predict_arrays(pipeline.classifier, crops, "crops")
     _, mirrored = predict_arrays(pipeline.classifier, crops[:, :, ::-1], "mirrored crops")
-    prepared = (plain + mirrored) / 2
+    prepared = (plain + mirrored) * np.float32(0.5)
     results = compare(end_to_end, prepared, faces.labels.numpy(), readable)
     return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), points_xy)}
 

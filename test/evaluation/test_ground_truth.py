@@ -1,6 +1,7 @@
 """Labels from files and topics, and the faces they mean."""
 
 import math
+
 import numpy as np
 import pytest
 from bag_tools import at, detection, write_bag

@@ -33,6 +33,7 @@ from training.config import NetworkConfig, OptimizerConfig, TrainConfig, read_co
 from training.datasets.splits import DataConfig, Faces, load_faces, load_splits
 from training.engine.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from training.experiment_graph import read_experiment
+from training.losses import LossConfig
 from training.models.factory import build
 from training.train import epoch_order, mirror_blendshapes
 

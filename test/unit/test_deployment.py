@@ -129,7 +129,7 @@ JETSON_PAGE = (ROOT / "docs/jetson.md").read_text()
 
 @pytest.mark.parametrize(("heading", "runtimes"), [("x86-64", "gpu"), ("JetPack 6", "jetson")])
 def test_the_page_about_gpus_installs_these(heading, runtimes):
-    """G9: without a container, too."""
+    """Without a container, too."""
     section = JETSON_PAGE.split(f"\n## {heading}")[1].split("\n## ")[0]
     commands = re.sub(r" +#.*", "", section.split("```")[1])
     assert pip_installs(commands) == [f"-r requirements/{runtimes}.txt", *ROBOT[1:]]
@@ -137,7 +137,7 @@ def test_the_page_about_gpus_installs_these(heading, runtimes):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_container_can_keep_the_engines_that_it_builds(name):
-    """G8: its file system is read-only, and it does not run as root."""
+    """Its file system is read-only, and it does not run as root."""
     service = SERVICES[name]
     assert service["read_only"] is True
     folder = dict(volume.split(":") for volume in service["volumes"])["cache"]
@@ -149,7 +149,6 @@ def test_a_container_can_keep_the_engines_that_it_builds(name):
 
 
 def test_containers_may_access_the_gpu():
-    """G7."""
     assert SERVICES["emotions-gpu"]["gpus"] == "all"
     assert SERVICES["emotions-jetson"]["runtime"] == "nvidia"
     groups = SERVICES["emotions-jetson"]["group_add"]
@@ -172,7 +171,7 @@ RUNTIMES = ("torch", "gpu", "jetson", "jetson7")
 
 @pytest.mark.parametrize("name", RUNTIMES)
 def test_each_runtime_list_has_one_package_of_each_kind(name):
-    """G6: onnxruntime and onnxruntime-gpu are the same module; only torch.txt is for CPUs."""
+    """Onnxruntime and onnxruntime-gpu are the same module; only torch.txt is for CPUs."""
     lines = (ROOT / f"requirements/{name}.txt").read_text().splitlines()
     packages = [re.match(r"[\w-]+", line)[0] for line in lines if re.match(r"\w", line)]
     ort = "onnxruntime" if name == "torch" else "onnxruntime-gpu"

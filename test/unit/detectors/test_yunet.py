@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+
 import numpy as np
 import pytest
 

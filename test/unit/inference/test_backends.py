@@ -134,7 +134,7 @@ def cuda(monkeypatch):
 
 
 def test_an_old_driver_falls_back_to_the_cpu(manifest, cuda, caplog):
-    """G5: NVML reports a device, and CUDA does not start."""
+    """NVML reports a device, and CUDA does not start."""
     cuda.usable = False
     assert choose_device("auto") == "cpu"
     with pytest.raises(BackendError, match=r"device 'cuda': PyTorch .* can use 0 CUDA devices"):
@@ -164,7 +164,7 @@ def test_a_gpu_that_disappears_falls_back_to_the_cpu(manifest, cuda, monkeypatch
     ],
 )
 def test_a_busy_or_full_gpu_falls_back_to_the_cpu(manifest, cuda, monkeypatch, error):
-    """G5: the error comes when the weights move to the device."""
+    """The error comes when the weights move to the device."""
 
     def refuse(network, device):
         if device == "cuda":
@@ -181,7 +181,7 @@ def test_a_busy_or_full_gpu_falls_back_to_the_cpu(manifest, cuda, monkeypatch, e
 
 
 def test_a_gpu_without_permission_is_a_warning(manifest, monkeypatch, caplog):
-    """G7: the user of a container is not in the group that may open the device."""
+    """The user of a container is not in the group that may open the device."""
     error = "/dev/nvmap exists but CUDA fails to start"
     monkeypatch.setattr(backends, "cuda_status", lambda: CudaStatus(0, error))
     selection = open_backend(manifest, ClassifierConfig(threads=1))

@@ -86,7 +86,7 @@ def test_the_index_of_a_device(device, index):
 
 
 def test_memory_is_released_also_after_a_sticky_error(monkeypatch, caplog):
-    """G10: an error here would end in a finalized node."""
+    """An error here would end in a finalized node."""
     cuda = FakeCuda()
     cuda.install(monkeypatch)
     release_cuda_memory()

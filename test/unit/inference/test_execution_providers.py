@@ -189,7 +189,7 @@ def test_all_providers_use_the_device(machine, device, index):
 
 
 def test_the_options_of_tensorrt(machine, tmp_path):
-    """G1: the folder exists before the session; G13: fp32 layer norms, timing cache."""
+    """The folder exists before the session; fp32 layer norms, a timing cache."""
     machine()
     _, options = provider_candidates("auto", "fp16", PROFILE)[0]
     folder = tmp_path / "cache" / "tensorrt" / f"NVIDIA_Orin_nvgpu_0-100300-{'ab' * 8}"
@@ -225,7 +225,7 @@ def test_engines_of_another_gpu_version_or_graph_have_folders_of_their_own():
 def test_a_provider_that_fails_to_start_is_reported(
     machine, capfd, failing, device, provider, fallback
 ):
-    """G4: ONNX Runtime's own fallback would print, and call itself TensorRT."""
+    """ONNX Runtime's own fallback would print, and call itself TensorRT."""
     machine().fails_to_start = failing
     session, reported = open_session(graph(), device, 1, profile=PROFILE)
     np.testing.assert_array_equal(session.run(ROW)[0], -ROW)
@@ -256,7 +256,7 @@ def test_without_a_provider_that_computes_the_device_is_an_error(machine):
 
 
 def test_a_provider_that_fails_at_run_time_raises_and_stays_selected(machine, capfd):
-    """G4: no silent switch to the CPU in the live path."""
+    """No silent switch to the CPU in the live path."""
     fake = machine()
     session, _ = open_session(graph(), "auto", 1)
     fake.fails_to_run = True

@@ -94,7 +94,7 @@ def test_only_the_batch_size_is_dynamic(shipped):
 
 
 def test_the_input_is_cast_before_anything_else(shipped):
-    """G2: TensorRT takes uint8 inputs into a cast only."""
+    """TensorRT takes uint8 inputs into a cast only."""
     graph = onnx.load_from_string(shipped).graph
     users = [node.op_type for node in graph.node if GRAPH_INPUT in node.input]
     assert users == ["Cast"]

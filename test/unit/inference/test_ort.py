@@ -61,7 +61,7 @@ def crops(count):
     ("count", "batches"), [(1, [1]), (20, [20]), (21, [20, 1]), (45, [20, 20, 5])]
 )
 def test_tensorrt_gets_no_more_crops_than_its_profile_allows(start, count, batches):
-    """G3: a larger batch fails, and no engine is built for it."""
+    """A larger batch fails, and no engine is built for it."""
     session = start(TENSORRT)
     predictions = OrtBackend(MANIFEST, "auto").run(crops(count))
     assert session.batches == batches
@@ -144,7 +144,7 @@ def test_a_backend_reports_what_started(start, provider, precision, name, device
     ("provider", "batches"), [(TENSORRT, range(1, 21)), (CUDA, range(1, 21)), (CPU, [1])]
 )
 def test_the_warm_up_of_a_gpu_runs_every_usual_batch(start, provider, batches):
-    """G11: kernels are loaded and chosen at configure, not for the first frame of so many faces."""
+    """Kernels are loaded and chosen at configure, not for the first frame of so many faces."""
     session = start(provider)
     OrtBackend(MANIFEST, "auto").warm_up()
     assert session.batches == list(batches)

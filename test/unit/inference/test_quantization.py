@@ -188,7 +188,6 @@ def test_a_cuda_device_causes_no_warning(folder, monkeypatch):
 def test_a_cpu_on_which_int8_is_slow_or_inaccurate_is_reported(
     quantized, tmp_path, monkeypatch, caplog, machine, flags, bits, warning
 ):
-    """G14."""
     model = onnx.load_from_string(quantized)
     metadata = {prop.key: prop.value for prop in model.metadata_props}
     onnx.helper.set_model_props(model, metadata | {"weight_bits": bits})
@@ -204,7 +203,7 @@ def test_a_cpu_on_which_int8_is_slow_or_inaccurate_is_reported(
 
 
 def test_weights_cannot_saturate_sums_of_16_bits(quantized):
-    """G14: 255 * 64 + 255 * 64 is below 2 ** 15."""
+    """255 * 64 + 255 * 64 is below 2 ** 15."""
     graph = onnx.load_from_string(quantized).graph
     int8 = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer]
     int8 = [values for values in int8 if values.dtype == np.int8 and values.ndim > 1]

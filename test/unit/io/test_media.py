@@ -115,7 +115,9 @@ def test_a_stream_that_ends_is_reported_after_its_images(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", BrokenStream)
     images = read_stream("rtsp://camera")
     assert [next(images).image_rgb.shape for _ in range(3)] == [(4, 4, 3)] * 3
-    with pytest.raises(IncompleteMediaError, match="^rtsp://camera: the stream ended after 3 ima"):
+    with pytest.raises(
+        IncompleteMediaError, match=r"^rtsp://camera: the stream ended after 3 images"
+    ):
         next(images)
 
 
