@@ -32,7 +32,6 @@ _RENAMED_LAYERS = {
     "enter": "input_proj",
     "cross": "cross_attention",
     "tokens": "tokenizers",
-    "blendshapes": "blendshape_head",
 }
 
 

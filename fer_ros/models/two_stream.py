@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from fer_ros.emotions import EMOTIONS
 from fer_ros.models.backbones.registry import SCALES, make_backbone
+from fer_ros.models.blendshape_head import BlendshapeHead
 from fer_ros.models.cross_attention import CrossAttentionBlock
-from fer_ros.models.mobilefacenet import LANDMARKS, MobileFaceNet
+from fer_ros.models.mobilefacenet import MobileFaceNet
 from fer_ros.models.wrapper import FaceOutput
 from fer_ros.types import CROP_SIZE_PX, NUM_BLENDSHAPES
 
@@ -117,26 +118,6 @@ class FusionTransformer(nn.Module):
         return self.head(self.features(tokens))
 
 
-class BlendshapeHead(nn.Sequential):
-    """MLP from the features of both streams to 52 blendshape coefficients in 0..1."""
-
-    def __init__(self, image_dim: int, fusion_dim: int, hidden_dim: int = 256) -> None:
-        inputs = MobileFaceNet.map_channels[-1] + 2 * LANDMARKS + image_dim + fusion_dim
-        super().__init__(
-            nn.Linear(inputs, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, NUM_BLENDSHAPES)
-        )
-
-    def logits(
-        self, landmark_features: Tensor, points: Tensor, image_features: Tensor, fused: Tensor
-    ) -> Tensor:
-        """Landmark features (B, 512), points (B, 68, 2), image and fused features (B, dim).
-
-        Returns (B, 52).
-        """
-        centered = 4 * (points - 0.5).flatten(1)  # about unit variance, as the other inputs
-        return self(torch.cat([landmark_features, centered, image_features, fused], dim=1))
-
-
 class TwoStream(nn.Module):
     """Landmarks, logits and, optionally, blendshapes of aligned faces."""
 
@@ -185,7 +166,7 @@ class TwoStream(nn.Module):
         tokens, heads = scales * TOKENS_PER_SCALE, fusion_dim // head_dim
         self.fusion = FusionTransformer(tokens, fusion_dim, fusion_depth, heads, classes, drop_path)
         self.blendshape_head = (
-            BlendshapeHead(self.image.channels[-1], fusion_dim) if blendshapes else None
+            BlendshapeHead(self.image.channels, fusion_dim) if blendshapes else None
         )
         self.image_head = nn.ModuleDict()
         if image_head:
@@ -195,8 +176,8 @@ class TwoStream(nn.Module):
         self.image_head["head"] = nn.Linear(self.image.channels[-1], classes)
         if self.blendshape_head is not None:
             self.image_head["blendshape_head"] = nn.Linear(self.image.channels[-1], NUM_BLENDSHAPES)
-            nn.init.zeros_(cast(Tensor, self.blendshape_head[-1].weight))
-            nn.init.zeros_(cast(Tensor, self.blendshape_head[-1].bias))
+            nn.init.zeros_(self.blendshape_head.output.weight)
+            nn.init.zeros_(self.blendshape_head.output.bias)
 
     @property
     def side_px(self) -> int:
@@ -240,7 +221,7 @@ class TwoStream(nn.Module):
             logits = logits + self.image_head["head"](image_features)
         if self.blendshape_head is None:
             return FaceOutput(logits, points)
-        shapes = self.blendshape_head.logits(landmark_features, points, image_features, fused)
+        shapes = self.blendshape_head(image_maps, landmark_maps, landmark_features, points, fused)
         if "blendshape_head" in self.image_head:
             shapes = shapes + self.image_head["blendshape_head"](image_features)
         return FaceOutput(logits, points, shapes.sigmoid())

@@ -193,7 +193,6 @@ EARLIER = {
     "input_proj.": "enter.",
     "cross_attention.": "cross.",
     "tokenizers.": "tokens.",
-    "blendshape_head.": "blendshapes.",
 }
 
 
@@ -201,7 +200,7 @@ EARLIER = {
 def test_layers_with_their_earlier_names_load_bit_for_bit(tmp_path):
     """Weights that were trained before the layers got their names."""
     torch.manual_seed(0)
-    config = {"image": "mobilenet", "scales": 2, "blendshapes": True}
+    config = {"image": "mobilenet", "scales": 2}
     network = FaceNetwork(build_model("two_stream_small", **config), InputSpec()).eval()
     manifest = save_model(network, tmp_path, "two_stream_small", **config)
     state = {}
