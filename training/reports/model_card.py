@@ -65,8 +65,8 @@ what the rights in the images mean for weights.
 ## Figures
 `python -m training.evaluate --model {name} --update-model-card DATA` measured them; \
 `metrics.json` holds them all. FER+ counts an image as the emotion with the most of its ten votes. \
-"Flip": mean over the image and its mirror image; the robot does not flip. Rows cannot be compared \
-with each other.
+"Flip": mean over the image and its mirror image; the robot answers so for a new face. Rows cannot \
+be compared with each other.
 
 In brackets are intervals of 95 %: of accuracy and mean recall by a bootstrap over the images \
 (percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: calibration error \
@@ -82,7 +82,7 @@ for split in train valid test; do
     # in an environment of its own, with requirements/mediapipe.txt:
     python -m training.label_landmarks ${{data}}_$split.parquet DATA/${{data}}_$split
     python -m training.label_blendshapes ${{data}}_$split.parquet DATA/${{data}}_$split \\
-      face_landmarker.task
+      face_landmarker.task $([ $split = train ] && echo --average-views)
   done
 done
 {train}cp -r runs/{name}/model/{name} models/
