@@ -41,7 +41,6 @@ def test_the_shipped_card_has_the_metrics_of_its_model(folder):
                 "training/configs/full/two_stream_ferplus.yaml",
                 "training/configs/full/emotion_backbone_sam.yaml",
                 "training/configs/full/emotion_backbone_sam_stage2.yaml",
-                "training/configs/full/emotion_backbone_blendshapes.yaml",
                 "training/configs/full/two_stream_small.yaml",
             ],
         ),
