@@ -17,7 +17,7 @@ class BlendshapeHead(nn.Module):
     """
 
     def __init__(
-        self, image_channels: tuple[int, int, int], fusion_dim: int, hidden_dim: int = 256
+        self, image_channels: tuple[int, ...], fusion_dim: int, hidden_dim: int = 256
     ) -> None:
         super().__init__()
         fine, middle, coarse = image_channels

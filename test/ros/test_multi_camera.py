@@ -157,7 +157,8 @@ def test_pending_images_are_one_batch(ros):
     ros.until(
         lambda: len(client_node.emotions["front"]) == 2 and client_node.emotions["rear"], "results"
     )
-    assert [len(crops) for crops in network.seen] == [1, 2]
+    # each with the mirror image of its new face: that of front, then that of rear
+    assert [len(crops) for crops in network.seen] == [2, 3]
     assert client_node.emotions["rear"][0].header == header_at(1.2)
     processed = {"front": 2, "rear": 1}
     ros.until(
