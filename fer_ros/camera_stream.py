@@ -233,7 +233,10 @@ def assess_face(
         smoother: the smoother of the camera.
     """
     smoothed, emotion = raw, None
-    reason = landmark_rejection(points_xy, crop_rgb, quality)
+    if np.isfinite(raw).all():
+        reason = landmark_rejection(points_xy, crop_rgb, quality)
+    else:
+        reason = "no probabilities: the network output is not finite"
     if not reason:
         smoothed, emotion = smoother.update(face.id, time_s, raw)
     return FaceEmotion(

@@ -1,14 +1,15 @@
 """``--params`` and ``--model``: configure the pipeline like the node."""
 
 import argparse
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict, parse_yaml
 
 _NODE_NAME = "emotion_node"
-_PIPELINE_SETTINGS = {setting.name for setting in fields(PipelineConfig)}
+_STAGES = {setting.name for setting in fields(PipelineConfig) if is_dataclass(setting.type)}
+_SINGLE_SETTINGS = {setting.name for setting in fields(PipelineConfig)} - _STAGES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,10 +71,13 @@ def _pipeline_values(content: Any, path: str) -> dict[str, Any]:
             raise ValueError(f"{path}: ros__parameters: expected a mapping, found {kind}")
         for name, value in parameters.items():
             stage, _, key = str(name).partition(".")
-            if key:
+            if stage in _SINGLE_SETTINGS:
+                values[name] = value
+            elif key:
                 values.setdefault(stage, {})[key] = value
             elif isinstance(value, dict):
                 values.setdefault(stage, {}).update(value)
-            elif stage in _PIPELINE_SETTINGS:
-                values[stage] = value
+            elif stage in _STAGES and value is not None:
+                kind = type(value).__name__
+                raise ValueError(f"{path}: {stage}: expected a mapping, found {kind}")
     return values

@@ -33,7 +33,6 @@ from training.config import NetworkConfig, OptimizerConfig, TrainConfig, read_co
 from training.datasets.splits import DataConfig, Faces, load_faces, load_splits
 from training.engine.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from training.experiment_graph import read_experiment
-from training.losses import LossConfig
 from training.models.factory import build
 from training.train import epoch_order, mirror_blendshapes
 
@@ -284,25 +283,6 @@ def test_an_invalid_override_is_reported_in_one_line(tmp_path, override, words):
     path = write_experiment(tmp_path, {"epochs": 3})
     with pytest.raises(ValueError, match=words):
         read_config(path, TrainConfig, [override])
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"epoch_samples": 31}, "epoch_samples: expected 0 or a batch of 32 and more, got 31"),
-        ({"epoch_samples": 64, "class_balanced_sampling": True}, "expected 0 with class_balanced"),
-        (
-            {
-                "loss": LossConfig(logit_adjustment=0.5),
-                "data": DataConfig(balanced_valid="web_valid"),
-            },
-            "loss.logit_adjustment: expected 0 or 1 with data.balanced_valid",
-        ),
-    ],
-)
-def test_settings_that_exclude_each_other_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        TrainConfig(**settings)
 
 
 def test_class_balanced_epochs_draw_every_emotion_equally():

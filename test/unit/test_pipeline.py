@@ -209,7 +209,7 @@ def test_invalid_network_outputs_give_unreadable_faces(make, fake_classifier, va
     fake_classifier.probabilities = np.full(8, value, np.float32)
     (face,) = make(at((100, 100)))(frame()).faces
     assert (face.is_readable, face.emotion) == (False, None)
-    assert face.rejection_reason.startswith("no landmarks")
+    assert face.rejection_reason == "no probabilities: the network output is not finite"
 
 
 def test_reset_forgets_faces_and_emotions(make, fake_classifier):

@@ -74,6 +74,9 @@ def test_the_command_line_model_overrides_the_file(tmp_path):
         (NESTED.replace("detector", "detecter"), "unknown key 'detecter'; did you mean 'detector'"),
         (NESTED.replace("3", "0"), "detector.max_faces: expected 1 to 1000, got 0"),
         (DOTTED.replace("max_faces", "most"), "detector: unknown key 'most'"),
+        ("/**: {ros__parameters: {tracker: []}}", "tracker: expected a mapping, found list"),
+        ("/**: {ros__parameters: {image_rotation.a: 1}}", "unknown key 'image_rotation.a'"),
+        ("/**: {ros__parameters: {image_rotation: {a: 1}}}", "image_rotation: expected"),
     ],
 )
 def test_an_invalid_file_is_reported_in_one_line_with_its_name(tmp_path, capsys, text, words):
