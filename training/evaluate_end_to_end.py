@@ -30,15 +30,16 @@ from numpy.typing import NDArray
 from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
 from fer_ros.emotions import EMOTIONS
 from fer_ros.io.progress import progress_bar
+from fer_ros.mirror_average import average_mirrored
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.quality import yaw_deg
-from fer_ros.types import Frame
+from fer_ros.types import FacePredictions, Frame
 from training.datasets.localization import decode, fit_size, pad_to_frame
 from training.datasets.readers.registry import add_arguments, from_arguments
 from training.datasets.records import DatasetSource
 from training.datasets.shards import CROP_SLICE, FaceDataset
 from training.datasets.splits import load_faces
-from training.metrics.predictions import predict_arrays
+from training.metrics.predictions import predict
 
 SCENE_WH = (640, 480)
 YAW_EDGES_DEG = (0, 15, 30, 45, 60, 90)
@@ -120,11 +121,12 @@ def measure(
         if probabilities is not None:
             end_to_end[index] = probabilities
     crops = faces.padded_crops.numpy()[:, CROP_SLICE, CROP_SLICE]
-    points_xy, plain = predict_arrays(pipeline.classifier, crops, "crops")
-    _, mirrored = predict_arrays(pipeline.classifier, crops[:, :, ::-1], "mirrored crops")
-    prepared = (plain + mirrored) * np.float32(0.5)
-    results = compare(end_to_end, prepared, faces.labels.numpy(), readable)
-    return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), points_xy)}
+    plain = predict(pipeline.classifier, crops, "crops")
+    mirrored = predict(pipeline.classifier, crops[:, :, ::-1], "mirrored crops")
+    both = FacePredictions.concatenate([plain, mirrored])
+    prepared = average_mirrored(both, range(len(crops)))
+    results = compare(end_to_end, prepared.probabilities, faces.labels.numpy(), readable)
+    return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), prepared.points_xy)}
 
 
 def main() -> None:

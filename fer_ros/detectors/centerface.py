@@ -4,7 +4,6 @@ The network marks face centers on a heat map and, at each center, gives the size
 sub-cell offset of its center and five points relative to the box.
 """
 
-import hashlib
 import importlib.util
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,13 @@ from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError, nms, pad_to_multiple, select
 from fer_ros.detectors.centerface_int8 import can_quantize, int8_graph
-from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic, value_channels
+from fer_ros.detectors.onnx_file import (
+    existing_file,
+    load_onnx,
+    make_input_dynamic,
+    value_channels,
+    verify_file,
+)
 from fer_ros.detectors.session import DetectorSession, SessionNetwork, open_detector
 from fer_ros.inference.devices import supports_int8_dot_product
 from fer_ros.types import FaceDetections
@@ -81,13 +86,7 @@ def find_model(model_path: str) -> Path:
             f"the face detector's model comes with the Python package {PACKAGE!r}, which is not "
             f"installed: {_INSTALL}"
         )
-    path = Path(package.origin).with_name("centerface.onnx")
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
-    if sha256 != _SHA256:
-        raise DetectorError(
-            f"{path}: expected the file with sha256 {_SHA256[:12]}, found {sha256[:12]}: {_INSTALL}"
-        )
-    return path
+    return verify_file(Path(package.origin).with_name("centerface.onnx"), _SHA256, _INSTALL)
 
 
 def load_centerface(path: Path) -> "onnx.ModelProto":

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_ros.detectors.base import DetectorError
+from fer_ros.inference.model_store import sha256_of
 
 if TYPE_CHECKING:
     import onnx
@@ -14,6 +15,16 @@ def existing_file(model_path: str) -> Path:
     path = Path(model_path).expanduser()
     if not path.is_file():
         raise DetectorError(f"detector model {path}: no such file")
+    return path
+
+
+def verify_file(path: Path, sha256: str, remedy: str) -> Path:
+    """Return a published file; DetectorError, with ``remedy``, if it is another one or missing."""
+    found = sha256_of(path) if path.is_file() else "no file"
+    if found != sha256:
+        raise DetectorError(
+            f"{path}: expected the file with sha256 {sha256[:12]}, found {found[:12]}: {remedy}"
+        )
     return path
 
 

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError, nms, pad_to_multiple, select
-from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic
+from fer_ros.detectors.onnx_file import existing_file, load_onnx, make_input_dynamic, verify_file
 from fer_ros.detectors.session import SessionNetwork, open_detector
 from fer_ros.inference.download import DETECTORS
-from fer_ros.inference.model_store import sha256_of
 from fer_ros.types import FaceDetections
 
 VERSIONS = ("yunet", "yunet_2023mar")
@@ -71,16 +70,10 @@ def find_model(model_path: str) -> Path:
     if model_path:
         return existing_file(model_path)
     for version in VERSIONS:
-        path, expected = DETECTORS[version].path, DETECTORS[version].sha256
-        if not path.is_file():
-            continue
-        sha256 = sha256_of(path)
-        if sha256 != expected:
-            raise DetectorError(
-                f"{path}: expected the file with sha256 {expected[:12]}, found {sha256[:12]}: "
-                f"delete it, and fetch it again with: fer models fetch {version}"
-            )
-        return path
+        file = DETECTORS[version]
+        if file.path.is_file():
+            remedy = f"delete it, and fetch it again with: fer models fetch {version}"
+            return verify_file(file.path, file.sha256, remedy)
     raise DetectorError(
         f"detector yunet: {DETECTORS[VERSIONS[0]].path}: no such file; fetch it with: "
         "fer models fetch yunet, or name a file in detector.model_path"

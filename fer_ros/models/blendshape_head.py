@@ -33,6 +33,7 @@ class BlendshapeHead(nn.Module):
         self,
         image_maps: list[Tensor],
         landmark_maps: tuple[Tensor, ...],
+        image_features: Tensor,
         landmark_features: Tensor,
         points: Tensor,
         fused: Tensor,
@@ -40,15 +41,14 @@ class BlendshapeHead(nn.Module):
         """Logits (B, 52).
 
         ``image_maps`` and ``landmark_maps`` are (B, C, 28, 28), (B, C, 14, 14), (B, C, 7, 7);
-        ``landmark_features`` (B, 512), ``points`` (B, 68, 2) in fractions of the crop, ``fused``
-        (B, fusion_dim).
+        ``image_features`` (B, C) are the means of the coarsest image map, ``landmark_features``
+        (B, 512), ``points`` (B, 68, 2) in fractions of the crop, ``fused`` (B, fusion_dim).
         """
         x = self.fine(torch.cat([image_maps[0], landmark_maps[0]], dim=1))
         x = self.middle(torch.cat([x, image_maps[1], landmark_maps[1]], dim=1))
         x = self.coarse(torch.cat([x, image_maps[2]], dim=1))
-        pooled = image_maps[2].mean(dim=(2, 3))
         centered = 4 * (points - 0.5).flatten(1)  # about unit variance, as the other inputs
-        features = [x.flatten(1), landmark_features, centered, pooled, fused]
+        features = [x.flatten(1), landmark_features, centered, image_features, fused]
         return self.output(self.hidden(torch.cat(features, dim=1)))
 
 

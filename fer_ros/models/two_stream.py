@@ -221,7 +221,9 @@ class TwoStream(nn.Module):
             logits = logits + self.image_head["head"](image_features)
         if self.blendshape_head is None:
             return FaceOutput(logits, points)
-        shapes = self.blendshape_head(image_maps, landmark_maps, landmark_features, points, fused)
+        shapes = self.blendshape_head(
+            image_maps, landmark_maps, image_features, landmark_features, points, fused
+        )
         if "blendshape_head" in self.image_head:
             shapes = shapes + self.image_head["blendshape_head"](image_features)
         return FaceOutput(logits, points, shapes.sigmoid())

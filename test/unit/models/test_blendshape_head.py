@@ -12,7 +12,7 @@ IMAGE_CHANNELS = (8, 16, 32)
 
 
 def head_inputs(count):
-    """Maps of the image and of the landmark stream, landmark features, points, fused features."""
+    """Maps of both streams, features of the image and the landmarks, points, fused features."""
     torch.manual_seed(0)
     image_maps, landmark_maps = (
         [
@@ -21,7 +21,9 @@ def head_inputs(count):
         ]
         for widths in (IMAGE_CHANNELS, MobileFaceNet.map_channels)
     )
-    rest = [torch.randn(count, *shape, requires_grad=True) for shape in ((512,), (68, 2), (64,))]
+    rest = [
+        torch.randn(count, *shape, requires_grad=True) for shape in ((32,), (512,), (68, 2), (64,))
+    ]
     return image_maps, landmark_maps, *rest
 
 
