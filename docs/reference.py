@@ -40,7 +40,8 @@ PUBLICATIONS = {
     "~/emotions/labels": "the names of the eight emotions, latched",
     "~/debug_image": "the image with boxes, landmarks and probabilities; only with "
     "`publish_images: true`, drawn only while there is a subscriber",
-    "/humans/faces/tracked": "ids of the faces of the newest image (where `hri_msgs` is installed)",
+    "/humans/faces/tracked": "ids of all faces that are visible or may come back (where "
+    "`hri_msgs` is installed)",
     "/diagnostics": "once a second: rates, dropped images, stage latencies, model and device",
     "/tf": "one frame `face_<id>` per head (`publish_tf: true`)",
 }

@@ -97,7 +97,7 @@ class MultiCameraPipeline:
     def _preprocess(self, camera: str, frame: Frame) -> PendingFrame | FrameFailure:
         try:
             return self._streams[camera].preprocess(frame)
-        except (RuntimeError, cv2.error) as error:
+        except (RuntimeError, MemoryError, cv2.error) as error:
             return FrameFailure(frame.stamp_s, single_line(error))
 
     def _classify(

@@ -25,7 +25,7 @@ def generate_launch_description() -> LaunchDescription:
         "params_file": (parameter_file, "parameter file of the emotion node"),
         "model": ("", "name or folder of a model; empty: as in the parameter file"),
         "device": ("", "auto, cpu, cuda or cuda:N; empty: as in the parameter file"),
-        "publish_images": ("true", "false: neither the debug image nor face crops"),
+        "publish_images": ("false", "true publishes the debug image and face crops"),
     }
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)

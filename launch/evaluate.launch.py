@@ -3,9 +3,11 @@
 ros2 launch fer_ros evaluate.launch.py bag:=day labels:=labels.csv
 """
 
+import json
 import signal
+import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 from launch import Action, LaunchContext, LaunchDescription
 from launch.actions import (
@@ -24,13 +26,6 @@ from launch.events.process import ProcessExited, ProcessIO, SignalProcess
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
-from fer_ros.evaluation.bags.reader import Bag
-from fer_ros.evaluation.bags.storage import METADATA, read_metadata
-from fer_ros.evaluation.batch import unique_names
-from fer_ros.evaluation.ground_truth import topic_labels, unknown_bags
-from fer_ros.evaluation.label_files import read_labels
-from fer_ros.evaluation.report.results import RESULTS
-
 # Log messages of node and recorder.
 NODE_READY, PUBLISHER_FOUND = "active, waiting for images", "publisher of {topic}: "
 NODE_FAILED = ("cannot be configured", "cannot be activated")
@@ -38,7 +33,7 @@ RECORDER_READY = "Subscribed to topic '{topic}'"
 PLAYER = "rosbag2_player"
 DISCOVERY_S = 60.0  # within which the node finds the player
 LAST_IMAGE_S = 3.0  # for processing the last image
-TRANSPORTS = {"sensor_msgs/msg/Image": "raw", "sensor_msgs/msg/CompressedImage": "compressed"}
+RESULTS = "results.json"  # of a report
 FIXED_ARGUMENTS = {  # of fer.launch.py, by this launch file
     "cameras": "",
     "input_source": "camera",
@@ -46,15 +41,6 @@ FIXED_ARGUMENTS = {  # of fer.launch.py, by this launch file
     "use_sim_time": "true",
     "image_timeout_s": "0",  # no image arrives before the player resumes and after it ends
 }
-
-
-class Recording(NamedTuple):
-    """A recording to play: its path, its image topic and all topics to play."""
-
-    path: str
-    image_topic: str
-    transport: str
-    topics: list[str]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -80,8 +66,8 @@ def evaluate(context: LaunchContext) -> list[Action]:
             raise RuntimeError(f"{name}: evaluate.launch.py needs the value {value!r}")
     names = ("bag", "labels", "label_topic", "image", "namespace", "out")
     args = {name: LaunchConfiguration(name).perform(context) for name in names}
-    recording = read_recording(Path(args["bag"]).expanduser(), args["image"], args["label_topic"])
-    labels = label_arguments(args["labels"], args["label_topic"], Path(recording.path))
+    bag = Path(args["bag"]).expanduser()
+    playback = checked_playback(bag, args)
     out = Path(args["out"]).expanduser()
     recorded = prepare_output(out)
     namespace = [part for part in args["namespace"].split("/") if part]
@@ -92,28 +78,28 @@ def evaluate(context: LaunchContext) -> list[Action]:
         PathJoinSubstitution([FindPackageShare("fer_ros"), "launch", "fer.launch.py"]),
         launch_arguments={
             **FIXED_ARGUMENTS,
-            "image": recording.image_topic,
-            "compressed": recording.image_topic,
-            "image_transport": recording.transport,
+            "image": playback["image_topic"],
+            "compressed": playback["image_topic"],
+            "image_transport": playback["transport"],
         }.items(),
     )
     fer = ExecutableInPackage("fer", "fer_ros")
     steps = Steps(
         record=process("ros2", "bag", "record", "-o", recorded, *results_topics),
         play=process(
-            *("ros2", "bag", "play", recording.path, "--clock", "--start-paused"),
-            *("--disable-keyboard-controls", "--topics", *recording.topics),
+            *("ros2", "bag", "play", str(bag), "--clock", "--start-paused"),
+            *("--disable-keyboard-controls", "--topics", *playback["topics"]),
         ),
         resume=process(
             *("ros2", "service", "call", f"/{PLAYER}/resume", "rosbag2_interfaces/srv/Resume")
         ),
         score=process(
             *(fer, "evaluate-bag", recorded, "--predictions-topic", results_topic),
-            *("--source-bag", recording.path, "--image-topic", recording.image_topic),
-            *(*labels, "--out", str(out)),
+            *("--source-bag", str(bag), "--image-topic", playback["image_topic"]),
+            *(*playback["label_arguments"], "--out", str(out)),
         ),
     )
-    return [node, *Sequence(steps, recording.image_topic, results_topics).handlers()]
+    return [node, *Sequence(steps, playback["image_topic"], results_topics).handlers()]
 
 
 class Steps(NamedTuple):
@@ -209,53 +195,23 @@ def process(*command: str | ExecutableInPackage) -> ExecuteProcess:
     return ExecuteProcess(cmd=[*command], output="screen")
 
 
-def read_recording(path: Path, image: str, label_topic: str) -> Recording:
-    """The topics to play: images, and their calibration where it was recorded."""
-    with Bag(path) as bag:
-        types = bag.topics
-        if bag.errors:
-            raise RuntimeError(bag.errors[0])
-        check_playable(bag)
-        if label_topic:
-            topic_labels(bag, label_topic)  # raises now, not after the recording was played
-    images = [topic for topic, kind in types.items() if kind in TRANSPORTS]
-    chosen = [image] if image else images
-    if len(chosen) != 1 or chosen[0] not in images:
-        available = ", ".join(sorted(images)) or "none"
-        problem = f"no image topic {image}" if image else f"{len(images)} image topics"
-        raise RuntimeError(f"{path}: {problem}; choose one with image:= (available: {available})")
-    topic = chosen[0]
-    camera_info = f"{topic.removesuffix('/compressed').rpartition('/')[0]}/camera_info"
-    calibration = [camera_info] if camera_info in types else []
-    return Recording(str(path), topic, TRANSPORTS[types[topic]], [topic, *calibration])
+def checked_playback(bag: Path, args: dict[str, str]) -> dict[str, Any]:
+    """Fields of ``fer_ros.evaluation.playback.Playback``.
 
-
-def check_playable(bag: Bag) -> None:
-    """Raise RuntimeError for a recording that can be read, but that ros2 bag play cannot play."""
-    path = bag.path
-    if path.is_dir() and not (path / METADATA).is_file():
-        files = [file for suffix in ("mcap", "db3") for file in path.glob(f"*.{suffix}")]
-        remedy = f"name {files[0]} with bag:=" if len(files) == 1 else f"ros2 bag reindex {path}"
-        raise RuntimeError(f"{path}: no {METADATA}, which ros2 bag play needs: {remedy}")
-    if path.is_file() and (bag.is_compressed() or len(read_metadata(path.parent).file_names) > 1):
+    Raises RuntimeError when the recording cannot be evaluated.
+    """
+    given = args["image"], args["labels"], args["label_topic"]
+    # The Python of an active virtual environment: that of ros2 lacks the packages for recordings.
+    command = ["python3", "-m", "fer_ros.evaluation.playback", str(bag), *given]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "ModuleNotFoundError" in done.stderr:
         raise RuntimeError(
-            f"{path}: ros2 bag play needs the folder of a recording that is compressed or split: "
-            f"name {path.parent} with bag:="
+            f"{done.stderr.splitlines()[-1]}: activate the virtual environment, and install "
+            "requirements/evaluate.txt into it"
         )
-
-
-def label_arguments(labels: str, label_topic: str, bag: Path) -> list[str]:
-    """Arguments with the label file, which must be valid, and topic; none without labels."""
-    arguments = ["--label-topic", label_topic] if label_topic else []
-    path = Path(labels).expanduser() if labels else bag / "labels.csv"
-    if labels and not path.is_file():
-        raise RuntimeError(f"labels: {path}: no such file")
-    if path.is_file() and (labels or not label_topic):
-        others = unknown_bags(read_labels(path), unique_names([bag]))
-        if others:
-            raise RuntimeError(f"{path}: labels of other bags: {', '.join(others)}")
-        arguments += ["--labels", str(path)]
-    return arguments
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip())
+    return cast(dict[str, Any], json.loads(done.stdout))
 
 
 def prepare_output(out: Path) -> str:

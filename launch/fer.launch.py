@@ -20,6 +20,7 @@ TOPIC_ARGUMENTS = {
     "image/compressed": "compressed",
     "camera_info": "camera_info",
 }
+RESPAWN_DELAY_S = 2.0
 # Launch arguments that override the parameter file unless they are empty.
 PARAMETER_ARGUMENTS = {
     "model": ("classifier.model", "name or folder of a model"),
@@ -44,6 +45,7 @@ def generate_launch_description() -> LaunchDescription:
         "camera_info": ("camera_info", "topic with the camera's calibration"),
         "params_file": (parameter_file, "parameter file"),
         "namespace": ("", "namespace of the node"),
+        "respawn": ("false", "true: start the node again when it ends with an error"),
         "log_level": ("info", "debug, info, warn, error or fatal"),
         **{name: ("", description) for name, (_, description) in PARAMETER_ARGUMENTS.items()},
     }
@@ -80,6 +82,8 @@ def create_node(context: LaunchContext) -> list[Node]:
             parameters=[str(parameter_file), parameters],
             remappings=[*topics.items()],
             ros_arguments=["--log-level", f"{logger_name(context)}:={value('log_level')}"],
+            respawn=LaunchConfiguration("respawn"),
+            respawn_delay=RESPAWN_DELAY_S,
             output="screen",
         )
     ]

@@ -157,9 +157,10 @@ class Package:
 
     def start(self, name: str, **arguments: object) -> subprocess.Popen[str]:
         given = [f"{key}:={value}" for key, value in arguments.items()]
+        active = str(Path(sys.executable).parent)  # as in an active virtual environment
         paths = {
             "AMENT_PREFIX_PATH": str(self.folder),
-            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(self.bin), active, os.environ["PATH"]]),
             "ROS_LOG_DIR": str(self.folder / "log"),
         }
         return subprocess.Popen(

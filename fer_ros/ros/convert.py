@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -37,6 +38,12 @@ from fer_ros.message_fields import bounding_box
 from fer_ros.types import FaceEmotion
 
 _DEFAULT_NAMES = {emotion: emotion for emotion in EMOTIONS}
+# cv_bridge raises its own TypeError, NumPy's errors for inconsistent messages, and any of these
+# where it was built for another NumPy.
+_CV_BRIDGE_ERRORS = (
+    *(TypeError, ValueError, LookupError, AttributeError, ImportError, RuntimeError, SystemError),
+    cv2.error,
+)
 
 
 def to_rgb(
@@ -57,12 +64,12 @@ def to_rgb(
 
 def _decode_with_cv_bridge(message: Image, unknown: UnknownEncodingError) -> NDArray[np.uint8]:
     try:
-        from cv_bridge import CvBridge, CvBridgeError
+        from cv_bridge import CvBridge
     except ImportError:
         raise unknown from None
     try:
         return np.asarray(CvBridge().imgmsg_to_cv2(message, "rgb8"), np.uint8)
-    except (CvBridgeError, cv2.error) as error:
+    except _CV_BRIDGE_ERRORS as error:
         reason = single_line(error)
         raise ConversionError(f"cv_bridge on encoding {message.encoding!r}: {reason}") from None
 
@@ -87,6 +94,12 @@ def to_compressed(image_rgb: NDArray[np.uint8], header: Header) -> CompressedIma
 def stamp_s(header: Header) -> float:
     """Stamp of a header in seconds."""
     return float(header.stamp.sec + header.stamp.nanosec * 1e-9)
+
+
+def to_time(stamp_s: float) -> Time:
+    """Message of a stamp in seconds."""
+    nanoseconds = round(stamp_s * 1e9)
+    return Time(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9)
 
 
 def to_detection_array(

@@ -26,6 +26,8 @@ class FrameStatistics:
         self._last_received_s = clock()
         self._received = self._processed = self._dropped = self._failed = self._faces = 0
         self._failed_at_last_report = 0
+        self._waiting_since_s: float | None = None
+        self._failing_since_s: float | None = None
         self._last_failure = ""
         self._rejections: Counter[str] = Counter()
         self._processed_at_s: deque[float] = deque(maxlen=_NUM_LATENCIES)
@@ -36,6 +38,8 @@ class FrameStatistics:
         with self._lock:
             self._last_received_s = self._clock()
             self._received += 1
+            if self._waiting_since_s is None:
+                self._waiting_since_s = self._last_received_s
 
     def dropped(self) -> None:
         """Count a frame that was replaced by a newer one before it was processed."""
@@ -47,12 +51,16 @@ class FrameStatistics:
         with self._lock:
             self._failed += 1
             self._last_failure = reason
+            self._waiting_since_s = None
+            if self._failing_since_s is None:
+                self._failing_since_s = self._clock()
 
     def processed(self, result: FrameResult, latency_ms: dict[str, float]) -> None:
         """Count a processed frame; ``latency_ms`` maps each stage to milliseconds, in order."""
         with self._lock:
             self._processed_at_s.append(self._clock())
             self._processed += 1
+            self._waiting_since_s = self._failing_since_s = None
             self._faces = len(result.faces)
             reasons = (
                 face.rejection_reason.partition(":")[0]
@@ -69,12 +77,22 @@ class FrameStatistics:
         with self._lock:
             return self._clock() - self._last_received_s
 
+    def waiting_s(self) -> float:
+        """Seconds since a frame arrived after which none was processed or failed; 0 without one."""
+        with self._lock:
+            return self._seconds_since(self._waiting_since_s)
+
+    def failing_s(self) -> float:
+        """Seconds since a frame failed after which none was processed; 0 without one."""
+        with self._lock:
+            return self._seconds_since(self._failing_since_s)
+
     def report(self, timeout_s: float) -> DiagnosticStatus:
         """Status: STALE after ``timeout_s`` without a frame, WARN for failures since last report.
 
-        ``timeout_s`` 0 disables STALE.
+        WARN, too, when a frame has been waiting for ``timeout_s``. 0 disables both.
         """
-        silent_s = self.silent_s()
+        silent_s, waiting_s = self.silent_s(), self.waiting_s()
         with self._lock:
             status = DiagnosticStatus(values=self._values(silent_s))
             rate = self._frames_per_s()
@@ -84,10 +102,16 @@ class FrameStatistics:
             if num_failures:
                 status.level = DiagnosticStatus.WARN
                 status.message = f"{num_failures} frames failed, last error: {self._last_failure}"
+            if 0 < timeout_s <= waiting_s:
+                status.level = DiagnosticStatus.WARN
+                status.message = f"images arrive, but none was processed for {waiting_s:.0f} s"
             if 0 < timeout_s <= silent_s:
                 status.level = DiagnosticStatus.STALE
                 status.message = f"no image for {silent_s:.0f} s"
         return status
+
+    def _seconds_since(self, start_s: float | None) -> float:
+        return 0.0 if start_s is None else self._clock() - start_s
 
     def _values(self, silent_s: float) -> list[KeyValue]:
         values = {

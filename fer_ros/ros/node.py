@@ -4,7 +4,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -21,12 +21,13 @@ from fer_ros.inference.devices import release_cuda_memory
 from fer_ros.io.errors import format_os_error
 from fer_ros.multi_camera import MultiCameraPipeline
 from fer_ros.ros.diagnostics import to_key_values
+from fer_ros.ros.log_forwarding import forwarded_library_logs
 from fer_ros.ros.output.publishers import ResultPublishers
 from fer_ros.ros.parameter_files import warn_unmatched_sections
 from fer_ros.ros.parameters import NodeConfig, Parameters, id_prefix
 from fer_ros.ros.processing.base import Processor
 from fer_ros.ros.processing.images import ImageProcessor
-from fer_ros.ros.runtime import rclpy_context, spin_until
+from fer_ros.ros.runtime import killed_by_signals, rclpy_context, spin_until
 
 _REPORT_PERIOD_S = 1.0
 _CONFIGURE_ERRORS = (ValueError, OSError, ImportError, RuntimeError)  # models, packages, devices
@@ -43,6 +44,7 @@ class EmotionNode(LifecycleNode):
     Args:
         make_pipeline: creates the pipeline from the cameras with their id factories and settings.
         make_crop_pipeline: creates the pipeline for ``input_source`` ros4hri from settings.
+        loading_context: entered while models are loaded, which can take minutes.
         node_arguments: keyword arguments of rclpy's nodes.
     """
 
@@ -52,6 +54,7 @@ class EmotionNode(LifecycleNode):
             [Mapping[str, IdFactory], PipelineConfig], MultiCameraPipeline
         ] = MultiCameraPipeline,
         make_crop_pipeline: Callable[[PipelineConfig], FaceCropPipeline] = FaceCropPipeline,
+        loading_context: Callable[[], AbstractContextManager[None]] = nullcontext,
         **node_arguments: Any,
     ) -> None:
         super().__init__(
@@ -61,6 +64,7 @@ class EmotionNode(LifecycleNode):
         )
         self._make_pipeline = make_pipeline
         self._make_crop_pipeline = make_crop_pipeline
+        self._loading_context = loading_context
         self._node_parameters = Parameters(
             self, NodeConfig, PipelineConfig, on_change=self._reconfigure
         )
@@ -228,13 +232,15 @@ class EmotionNode(LifecycleNode):
 
     def _load_models(self) -> None:
         settings = self._node_parameters.read(PipelineConfig)
-        if self._config.input_source == "camera":
-            self._pipeline = self._make_pipeline(self._id_factories, settings)
-        else:
-            self._pipeline = self._make_crop_pipeline(settings)
-        classifier = self._pipeline.classifier
-        self._is_on_cpu = classifier.device == "cpu"  # read first: a full GPU falls back to the CPU
-        warm_up_s = classifier.warm_up()
+        with self._loading_context():
+            if self._config.input_source == "camera":
+                self._pipeline = self._make_pipeline(self._id_factories, settings)
+            else:
+                self._pipeline = self._make_crop_pipeline(settings)
+            classifier = self._pipeline.classifier
+            # read before the warm-up: a full GPU falls back to the CPU
+            self._is_on_cpu = classifier.device == "cpu"
+            warm_up_s = classifier.warm_up()
         self._last_error = ""
         self.get_logger().info(
             f"loaded model {classifier.manifest.name}, {classifier.reason}, "
@@ -331,7 +337,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return 1 when it cannot be created."""
     with rclpy_context(args) as stop_requested:
         try:
-            node = EmotionNode()
+            node = EmotionNode(loading_context=killed_by_signals)
         except ValueError as error:  # from rclpy, for a value without a type such as []
             get_logger("emotion_node").error(
                 f"parameters: {format_os_error(error)}; a value such as [] has no type"
@@ -339,8 +345,9 @@ def main(args: list[str] | None = None) -> int:
             return 1
         try:
             warn_unmatched_sections(node, sys.argv if args is None else args)
-            node.start()
-            spin_until(node, stop_requested.is_set)
+            with forwarded_library_logs(node):
+                node.start()
+                spin_until(node, stop_requested.is_set)
         finally:
             node.destroy_node()
     return 0

@@ -64,6 +64,21 @@ def rclpy_context(args: list[str] | None) -> Iterator[threading.Event]:
         yield stop_requested
 
 
+@contextmanager
+def killed_by_signals() -> Iterator[None]:
+    """Within this context SIGINT and SIGTERM end the process at once.
+
+    For steps that take minutes and cannot be interrupted, such as building a TensorRT engine. Main
+    thread only.
+    """
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
 def spin_until(node: Node, is_done: Callable[[], bool]) -> None:
     """Spin the node until ``is_done()``. Exceptions of its callbacks propagate."""
     executor = SingleThreadedExecutor()

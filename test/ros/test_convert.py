@@ -19,6 +19,7 @@ from fer_ros.ros.convert import (
     to_image,
     to_label_info,
     to_rgb,
+    to_time,
 )
 from fer_ros.types import FaceEmotion
 
@@ -69,6 +70,30 @@ def test_unusual_encodings_go_to_cv_bridge(monkeypatch):
         to_rgb(image("odd"))
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        TypeError("buffer is too small for requested array"),
+        ImportError("numpy.core.multiarray failed to import"),
+        AttributeError("_ARRAY_API not found"),
+        SystemError("returned a result with an exception set"),
+        KeyError("64FC5"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_whatever_cv_bridge_raises_costs_one_image(monkeypatch, error):
+    bridge = ModuleType("cv_bridge")
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, requested, expected):
+            raise error
+
+    bridge.CvBridge = CvBridge
+    monkeypatch.setitem(sys.modules, "cv_bridge", bridge)
+    with pytest.raises(ConversionError, match="cv_bridge on encoding '32FC1': "):
+        to_rgb(image("32FC1"))
+
+
 def test_images_convert_to_messages_and_back(astronaut):
     view = astronaut[10:110, 20:140]  # not contiguous
     raw = to_image(view, HEADER)
@@ -82,6 +107,11 @@ def test_images_convert_to_messages_and_back(astronaut):
 def test_seconds_of_a_stamp():
     assert stamp_s(Header()) == 0
     assert stamp_s(HEADER) == pytest.approx(12.345678901, abs=1e-9)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 12.345678901, 1_700_000_000.999999999])
+def test_seconds_become_a_stamp(seconds):
+    assert stamp_s(Header(stamp=to_time(seconds))) == pytest.approx(seconds, abs=1e-6)
 
 
 def face(emotion: str | None = "sadness", **fields) -> FaceEmotion:

@@ -160,3 +160,31 @@ def test_silence_is_stale(monitor, clock, received, timeout_s, silent_s, level):
     assert status.level == level
     if level == STALE:
         assert status.message == f"no image for {monitor.silent_s():.0f} s"
+
+
+def test_a_frame_that_is_not_processed_is_a_warning(monitor, clock):
+    monitor.received()
+    assert monitor.waiting_s() == 0.0
+    for _ in range(6):
+        clock.now_s += 1.0
+        monitor.received()  # newer frames replace it
+        monitor.dropped()
+    assert monitor.waiting_s() == 6.0
+    status = monitor.report(timeout_s=5.0)
+    assert status.level == WARN
+    assert status.message == "images arrive, but none was processed for 6 s"
+    assert monitor.report(timeout_s=0.0).level == OK
+    monitor.processed(result(), {})
+    assert (monitor.waiting_s(), monitor.report(timeout_s=5.0).level) == (0.0, OK)
+
+
+def test_failures_last_until_a_frame_is_processed(monitor, clock):
+    assert monitor.failing_s() == 0.0
+    for _ in range(3):
+        monitor.received()
+        monitor.failed("no memory")
+        clock.now_s += 2.0
+    assert (monitor.failing_s(), monitor.waiting_s()) == (6.0, 0.0)
+    monitor.received()
+    monitor.processed(result(), {})
+    assert monitor.failing_s() == 0.0

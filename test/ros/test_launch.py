@@ -135,7 +135,7 @@ def test_the_demo_with_default_arguments(package):
         "image_transport": "compressed",
     }
     node = started["emotion_node"].parameters
-    assert (node["image_transport"], node["publish_images"]) == ("compressed", True)
+    assert (node["image_transport"], node["publish_images"]) == ("compressed", False)
     assert node["input_source"] == "camera"
 
 
@@ -147,13 +147,13 @@ def test_the_demo_with_arguments(package):
         namespace="robot",
         model="two_stream",
         device="cpu",
-        publish_images="false",
+        publish_images="true",
     )
     publisher, node = started["media_publisher"], started["emotion_node"]
     assert (publisher.parameters["source"], publisher.parameters["loop"]) == ("my film.mp4", False)
     assert "__ns:=/robot" in publisher.after("-r")
     assert "__ns:=/robot" in node.after("-r")
-    assert node.parameters["publish_images"] is False
+    assert node.parameters["publish_images"] is True
     assert node.parameters["classifier.model"] == "two_stream"
     assert node.parameters["classifier.device"] == "cpu"
 
@@ -250,6 +250,15 @@ def test_invalid_input_is_reported_before_playing(
     if topics is not None:
         recording("day", topics)
     assert says in package.error("evaluate.launch.py", bag="day", **given)
+    assert package.steps() == []
+
+
+def test_missing_packages_are_named(package, recording):
+    package.stand_in(READY)
+    lacking = "#!/bin/sh\necho \"ModuleNotFoundError: No module named 'rosbags'\" >&2\nexit 1\n"
+    package.write(package.bin / "python3", lacking)
+    error = package.error("evaluate.launch.py", bag=recording("day", {"/eye": IMAGE}))
+    assert "No module named 'rosbags': activate the virtual environment, and install " in error
     assert package.steps() == []
 
 

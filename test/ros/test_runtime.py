@@ -1,13 +1,15 @@
 """How the process of a node ends."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 import rclpy
 from rclpy.node import Node
 from ros_tools import LIMIT_S, graph
 
-from fer_ros.ros.runtime import NodeProcess, rclpy_context, spin_until
+from fer_ros.ros.runtime import NodeProcess, killed_by_signals, rclpy_context, spin_until
 from fer_ros.ros.tools.isolated_domain import find_free_domain_id
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -135,6 +137,27 @@ def test_signals_are_handled_during_the_whole_shutdown(monkeypatch):
     finally:
         for number, handler in zip(SIGNALS, before, strict=True):
             signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_loading_of_models_at_once(number):
+    program = (
+        "import signal, time\n"
+        "from fer_ros.ros.runtime import killed_by_signals, rclpy_context\n"
+        "with rclpy_context([]), killed_by_signals():\n"
+        f"    signal.raise_signal({int(number)})\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=LIMIT_S)
+    assert process.returncode == -number
+    assert b"Traceback" not in process.stderr
+
+
+def test_signals_are_handled_as_before_after_loading():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with killed_by_signals():
+        assert [signal.getsignal(number) for number in SIGNALS] == [signal.SIG_DFL] * 2
+    assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,21 @@ def test_actions_are_pinned_and_read_only():
     assert used
     assert [name for name in used if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", name)] == []
     assert WORKFLOW["permissions"] == {"contents": "read"}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "launch").glob("*.launch.py")), ids=lambda path: path.name
+)
+def test_launch_files_import_nothing_that_the_python_of_ros2_lacks(path):
+    """/opt/ros/.../bin/ros2 runs in the system's Python, also in a virtual environment."""
+    imports = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    modules = {
+        getattr(node, "module", None) or alias.name for node in imports for alias in node.names
+    }
+    packages = {module.partition(".")[0] for module in modules}
+    assert "launch" in packages
+    assert packages <= {*sys.stdlib_module_names, "launch", "launch_ros"}

@@ -4,9 +4,9 @@ Events are debounced by image stamps: a face or an emotion that lasts only a mom
 and a face that is occluded for a moment is not lost.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -105,15 +105,25 @@ class EmotionListener:
         callbacks = FaceCallbacks(on_appear, on_change, on_gone)
         self._tracker = FaceEventTracker(callbacks, debounce_s, lost_timeout_s)
         self._last_message_s = monotonic()
-        node.create_subscription(Detection2DArray, topic, self._on_detections, 10)
+        self._node = node
+        self._subscription = node.create_subscription(
+            Detection2DArray, topic, self._on_detections, 10
+        )
         # The ROS clock may stand still in a simulation.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(_POLL_INTERVAL_S, self._check_timeout, clock=steady)
+        self._timer = node.create_timer(_POLL_INTERVAL_S, self._check_timeout, clock=steady)
 
     @property
     def faces(self) -> list[ObservedFace]:
         """Faces that have appeared and are not gone, in order of appearance."""
         return self._tracker.faces
+
+    def close(self) -> None:
+        """Unsubscribe; no callback is called any more."""
+        self._node.destroy_timer(self._timer)
+        self._node.destroy_subscription(self._subscription)
+        if self._actions:
+            self._actions.set_ids(set())
 
     def _on_detections(self, message: Detection2DArray) -> None:
         self._last_message_s = monotonic()
@@ -140,7 +150,7 @@ class FacialActionsSubscriber:
         self._message_type = FacialActionUnits
         self._node = node
         self._hri_namespace = hri_namespace
-        self._states: dict[str, FacialActions] = {}
+        self._states: dict[str, _ReceivedActions] = {}
         self._subscriptions: dict[str, Subscription] = {}
 
     def set_ids(self, ids: set[str]) -> None:
@@ -149,27 +159,39 @@ class FacialActionsSubscriber:
             self._node.destroy_subscription(self._subscriptions.pop(id))
             del self._states[id]
         for id in ids - self._subscriptions.keys():
-            self._states[id] = state = FacialActions()
+            self._states[id] = state = _ReceivedActions()
             topic = f"{self._hri_namespace}/faces/{id}/facs"
             self._subscriptions[id] = self._node.create_subscription(
-                self._message_type, topic, partial(_update_actions, state, StreamClock()), 10
+                self._message_type, topic, state.update, 10
             )
 
     def add_to(self, face: ObservedFace) -> ObservedFace:
-        """The face with the latest state that arrived."""
+        """The face with the latest state, if that is not too old: no face, no action units."""
         state = self._states[face.id]
+        if monotonic() - state.arrival_s > MAX_GAP_S:
+            return face
         return replace(
             face,
-            eyes_closed=state.eyes_closed,
-            mouth_open=state.mouth_open,
-            speaking=state.speaking,
+            eyes_closed=state.actions.eyes_closed,
+            mouth_open=state.actions.mouth_open,
+            speaking=state.actions.speaking,
         )
 
 
-def _update_actions(state: FacialActions, clock: StreamClock, message: Any) -> None:
-    time_s = clock.update(stamp_s(message.header), monotonic()).time_s
-    eyes_closed, jaw_drop = message.intensity[EYES_CLOSED_AU], message.intensity[JAW_DROP_AU]
-    state.update(time_s, float(eyes_closed), float(jaw_drop))
+class _ReceivedActions:
+    """Actions of one face, and the steady time of its last message in seconds."""
+
+    def __init__(self) -> None:
+        self.actions = FacialActions()
+        self.arrival_s = -math.inf
+        self._clock = StreamClock()
+
+    def update(self, message: Any) -> None:
+        """Callback for ``hri_msgs/FacialActionUnits``."""
+        self.arrival_s = monotonic()
+        time_s = self._clock.update(stamp_s(message.header), self.arrival_s).time_s
+        eyes_closed, jaw_drop = message.intensity[EYES_CLOSED_AU], message.intensity[JAW_DROP_AU]
+        self.actions.update(time_s, float(eyes_closed), float(jaw_drop))
 
 
 class FaceEventTracker:
@@ -185,7 +207,8 @@ class FaceEventTracker:
     @property
     def faces(self) -> list[ObservedFace]:
         """Faces that have appeared, with their reported emotion."""
-        return [state.reported for state in self._states.values() if state.has_appeared]
+        # a copy: another thread may poll while the node is spun
+        return [state.reported for state in [*self._states.values()] if state.has_appeared]
 
     @property
     def ids(self) -> list[str]:

@@ -8,6 +8,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from rclpy.validate_full_topic_name import validate_full_topic_name
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from fer_ros.ros.parameters import NodeConfig, image_qos
 
@@ -17,8 +18,8 @@ _IDS_DEPTH = 10  # no list of ids may be lost
 class HriFaceSubscriber:
     """Subscribes to the list of tracked ids and to one image topic per face.
 
-    ``on_ids(ids)`` receives the ids of the tracked faces, ``on_face_image(id, message)`` each
-    image. The image is ``aligned`` where it has a publisher, else ``cropped``, which REP-155
+    ``on_ids(ids, header)`` receives the ids of the tracked faces and ``on_face_image(id, message)``
+    each image. The image is ``aligned`` where it has a publisher, else ``cropped``, which REP-155
     requires. ``topic`` is the resolved name of the list.
     """
 
@@ -26,7 +27,7 @@ class HriFaceSubscriber:
         self,
         node: Node,
         config: NodeConfig,
-        on_ids: Callable[[list[str]], None],
+        on_ids: Callable[[list[str], Header], None],
         on_face_image: Callable[[str, Image], None],
     ) -> None:
         self._node = node
@@ -42,7 +43,7 @@ class HriFaceSubscriber:
     def close(self) -> None:
         """Unsubscribe."""
         self._node.destroy_subscription(self._tracked)
-        self._remove_others(set())
+        self.clear()
 
     def refresh(self) -> None:
         """Resubscribe where the preferred image topic of a face has changed."""
@@ -61,7 +62,11 @@ class HriFaceSubscriber:
             if id not in self._subscriptions and self._is_valid(id):
                 self._subscribe(id)
         self.refresh()
-        self._on_ids([*self._subscriptions])
+        self._on_ids([*self._subscriptions], message.header)
+
+    def clear(self) -> None:
+        """Unsubscribe from the images of all faces."""
+        self._remove_others(set())
 
     def _remove_others(self, ids: set[str]) -> None:
         for id in self._subscriptions.keys() - ids:

@@ -11,13 +11,15 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from fer_ros.head_pose import CameraIntrinsics, HeadPose, estimate_head_pose
+from fer_ros.ros.convert import to_time
 from fer_ros.ros.parameters import camera_topic, image_qos
 from fer_ros.types import FaceEmotion, FrameResult
 
 _CAMERA_INFO = "camera_info"
 _TF_DEPTH = 100  # the default of tf2_ros
 _CAMERA_INFO_TIMEOUT_S = 1.0  # the first image may arrive before its calibration
-_RECTIFIED = re.compile(r"(?:^|[/_])rect(?:ified)?(?:[/_]|$)")
+# image_proc: .../image_rect_color; other drivers: .../rect/image
+_RECTIFIED = re.compile(r"(?:^|[/_])rect(?:ified)?(?:_[^/]*)?$|(?:^|/)rect(?:ified)?/")
 
 
 class HeadTransformBroadcaster:
@@ -46,7 +48,10 @@ class HeadTransformBroadcaster:
         self._node.destroy_publisher(self._publisher)
 
     def publish(self, result: FrameResult, header: Header, size_hw: tuple[int, ...]) -> None:
-        """Publish the poses of the readable faces of one image of ``size_hw`` pixels."""
+        """Publish the poses of the readable faces of one image of ``size_hw`` pixels.
+
+        Images without a stamp give poses at the estimated one: TF ignores a repeated stamp.
+        """
         try:
             camera = self._intrinsics(header, size_hw)
         except ValueError as error:
@@ -54,6 +59,8 @@ class HeadTransformBroadcaster:
             return
         if camera is None:
             return
+        if result.stamp_is_estimated:
+            header = Header(stamp=to_time(result.stamp_s), frame_id=header.frame_id)
         transforms = [
             to_transform(face, pose, header)
             for face in result.faces
@@ -102,7 +109,7 @@ def camera_info_topic(node: Node, camera: str, image_topic: str) -> str:
 
 
 def is_rectified(image_topic: str) -> bool:
-    """Whether the images are rectified, by the naming convention of image_proc (image_rect...)."""
+    """Whether the images are rectified, by the name or a folder of their topic (image_rect...)."""
     return _RECTIFIED.search(image_topic.removesuffix("/compressed")) is not None
 
 

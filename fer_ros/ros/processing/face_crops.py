@@ -1,5 +1,6 @@
 """Processing of the face images of another detector (REP-155): images in, expressions out."""
 
+import math
 from collections import defaultdict
 from contextlib import ExitStack
 from time import monotonic, time
@@ -9,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from hri_msgs.msg import Expression
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from fer_ros.crop_pipeline import FaceCrop, FaceCropPipeline
 from fer_ros.ros.convert import ConversionError, stamp_s, to_rgb
@@ -42,6 +44,7 @@ class FaceCropProcessor(Processor):
         super().__init__(node, config, pipeline.config, publishers)
         self._pipeline = pipeline
         self._activated_s = monotonic()
+        self._has_faces_since_s = math.inf
         self._statistics = FrameStatistics()
         self._expression_names = expression_names(label_names(config.label_map))
         self._topics = HriFaceTopics(node, config.hri_namespace, {"expression": Expression})
@@ -49,9 +52,7 @@ class FaceCropProcessor(Processor):
         self._worker: FrameWorker[ReceivedImage] = FrameWorker(self._process, "expressions")
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # its thread must not outlive a failed activation
-            self._input = HriFaceSubscriber(
-                node, config, self._topics.set_active_ids, self._on_face_image
-            )
+            self._input = HriFaceSubscriber(node, config, self._on_ids, self._on_face_image)
             undo.pop_all()
         self._logger.info(f"active, waiting for faces on {self._input.topic}")
 
@@ -62,17 +63,44 @@ class FaceCropProcessor(Processor):
         self._topics.set_active_ids(())
 
     def report(self) -> dict[str, DiagnosticStatus]:
-        """Status; WARN when no node publishes faces. An empty list of faces is normal."""
+        """Status; WARN without a publisher of faces, or without images of the faces that it lists.
+
+        An empty list of faces is normal.
+        """
         self._worker.check()
         self._input.refresh()
         status = self._statistics.report(timeout_s=0)
-        timeout_s = self.config.image_timeout_s
-        is_late = 0 < timeout_s <= monotonic() - self._activated_s
-        if is_late and not self._input.has_publisher():
-            status.level = DiagnosticStatus.WARN
-            status.message = f"no publisher on {self._input.topic}: is the face detector running?"
-            self._warn("timeout", status.message)
+        error = self._input_error()
+        if error:
+            status.level, status.message = DiagnosticStatus.WARN, error
+            self._warn("timeout", error)
         return {"": status}
+
+    def _input_error(self) -> str:
+        """What has been missing for ``image_timeout_s``; "" if nothing."""
+        timeout_s, now_s = self.config.image_timeout_s, monotonic()
+        if not 0 < timeout_s <= now_s - self._activated_s:
+            return ""
+        if not self._input.has_publisher():
+            self._input.clear()
+            self._set_ids([])
+            return f"no publisher on {self._input.topic}: is the face detector running?"
+        missing_s = min(self._statistics.silent_s(), now_s - self._has_faces_since_s)
+        if missing_s >= timeout_s:
+            return f"no image of the faces on {self._input.topic} for {missing_s:.0f} s"
+        return ""
+
+    def _on_ids(self, ids: list[str], header: Header) -> None:
+        self._set_ids(ids)
+        if not ids:  # no image follows that would say so
+            self._publishers.publish("", FrameResult(stamp_s(header), [], {}), header)
+
+    def _set_ids(self, ids: list[str]) -> None:
+        self._topics.set_active_ids(ids)
+        if not ids:
+            self._has_faces_since_s = math.inf
+        elif self._has_faces_since_s == math.inf:
+            self._has_faces_since_s = monotonic()
 
     def _on_face_image(self, id: str, message: Image) -> None:
         self._statistics.received()

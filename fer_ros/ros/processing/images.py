@@ -18,7 +18,7 @@ from fer_ros.ros.output.publishers import ResultPublishers
 from fer_ros.ros.parameters import NodeConfig
 from fer_ros.ros.processing.base import ImageMessage, Processor, ReceivedImage
 from fer_ros.stage_timer import StageTimer
-from fer_ros.stream_clock import StreamEvent
+from fer_ros.stream_clock import MAX_GAP_S, StreamEvent
 from fer_ros.types import Frame, FrameFailure, FrameResult
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class ImageProcessor(Processor):
             self._publishers.clear(name)
 
     def report(self) -> dict[str, DiagnosticStatus]:
-        """Status of each camera; STALE without images, and then no face is present."""
+        """Status of each camera. No face is present without images, or while none is processed."""
         self._worker.check()
         other_nodes = self._publishers.other_hri_publishers()
         if other_nodes:
@@ -72,12 +72,14 @@ class ImageProcessor(Processor):
     def _report_camera(self, camera: "_Camera") -> DiagnosticStatus:
         for name in camera.input.new_publishers():
             self._logger.info(f"publisher of {camera.input.topic}: {name}")
-        timeout_s = self.config.image_timeout_s
-        if 0 < timeout_s <= camera.statistics.silent_s():
+        statistics, timeout_s = camera.statistics, self.config.image_timeout_s
+        has_no_images = 0 < timeout_s <= statistics.silent_s()
+        if has_no_images or max(statistics.failing_s(), statistics.waiting_s()) > MAX_GAP_S:
             self._publishers.clear(camera.name)
+        if has_no_images:
             topic, diagnosis = camera.input.topic, camera.input.diagnose_no_images()
             self._warn(("timeout", topic), f"no image on {topic} for {timeout_s:g} s: {diagnosis}")
-        status = camera.statistics.report(timeout_s)
+        status = statistics.report(timeout_s)
         plan = self._pipeline.detection_plan(camera.name)
         status.values = [*to_key_values({"detection_plan": plan}), *status.values]
         return status

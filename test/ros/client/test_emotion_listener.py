@@ -214,6 +214,22 @@ def test_a_silent_node_removes_all_faces():
     assert diary.lines == ["f1 appears None", "f1 gone 0"]
 
 
+def test_a_closed_listener_is_unsubscribed():
+    with graph() as nodes:
+        behavior, received = nodes.node(Node, "behavior"), []
+        before = (len([*behavior.subscriptions]), len([*behavior.timers]))
+        listener = EmotionListener(behavior, on_faces=received.append, action_units=True)
+        publisher = nodes.node(Node, "emotion_node").create_publisher(
+            Detection2DArray, "~/emotions", 10
+        )
+        nodes.until(publisher.get_subscription_count, "the listener")
+        publisher.publish(Detection2DArray(header=header_at(1), detections=[Detection2D(id=ANN)]))
+        nodes.until(lambda: received, "a face")
+        listener.close()
+        nodes.until(lambda: not publisher.get_subscription_count(), "it is unsubscribed")
+        assert (len([*behavior.subscriptions]), len([*behavior.timers])) == before
+
+
 def test_the_example_greets_responds_and_says_goodbye(tmp_path):
     happy = ObjectHypothesisWithPose(hypothesis=ObjectHypothesis(class_id="happiness", score=0.9))
     unread, smiling = Detection2D(id=ANN), Detection2D(id=ANN, results=[happy])
@@ -250,7 +266,7 @@ def test_the_example_greets_responds_and_says_goodbye(tmp_path):
     ]
 
 
-def test_action_units_give_eyes_mouth_and_speech():
+def test_action_units_give_eyes_mouth_and_speech(monkeypatch):
     with graph() as nodes:
         received = []
         EmotionListener(nodes.node(Node, "behavior"), on_faces=received.append, action_units=True)
@@ -276,5 +292,9 @@ def test_action_units_give_eyes_mouth_and_speech():
         nodes.until(lambda: show(10 + next(stamps) / 100).eyes_closed, "the eyes are closed")
         face = received[-1][0]
         assert (face.mouth_open, face.speaking) == (False, False)
+        with monkeypatch.context() as patch:
+            patch.setattr("fer_ros.ros.client.emotion_listener.MAX_GAP_S", 0.0)
+            face = show(10 + next(stamps) / 100)
+        assert (face.eyes_closed, face.mouth_open, face.speaking) == (None, None, None)
         emotions.publish(Detection2DArray(header=header_at(11.9 + next(stamps) / 100)))
         nodes.until(lambda: not facs.get_subscription_count(), "the face is gone")

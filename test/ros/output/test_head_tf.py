@@ -191,7 +191,9 @@ def test_binning_and_region_of_interest_do_not_change_directions(binning, roi, s
         ("/camera/image_rect_color", True),
         ("/camera/image_rect/compressed", True),
         ("/direct/image", False),
-        ("/rect_camera/image_raw", True),
+        ("/rect_camera/image_raw", False),
+        ("/camera/rect/image", True),
+        ("/camera/rectified/image/compressed", True),
         ("/rectangle/image_raw", False),
     ],
 )

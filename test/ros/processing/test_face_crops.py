@@ -126,6 +126,41 @@ def test_no_face(ros):
     assert rig.diagnostics[-1].status[0].level == DiagnosticStatus.OK
 
 
+def test_the_last_face_that_leaves_ends_the_emotions_at_once(ros):
+    rig = Rig(ros)
+    rig.meet("anna")
+    rig.detector.shows("anna", 1.0)
+    ros.until(lambda: rig.emotions, "emotions")
+    rig.detector.sees()
+    ros.until(lambda: len(rig.emotions) == 2, "a result without faces")
+    assert [len(message.detections) for message in rig.emotions] == [1, 0]
+    assert rig.emotions[1].header == header_at(1.0)
+
+
+def test_faces_without_images_are_a_warning(ros):
+    rig = Rig(ros, image_timeout_s=0.05)
+    says = "no image of the faces on /humans/faces/tracked for "
+
+    def status():
+        return rig.diagnostics[-1].status[0] if rig.diagnostics else DiagnosticStatus()
+
+    rig.detector.sees()
+    ros.until(lambda: "frames/s" in status().message, "an empty list is normal")
+    assert status().level == DiagnosticStatus.OK
+    rig.meet("anna")
+    ros.until(lambda: status().message.startswith(says), "a warning")
+    assert status().level == DiagnosticStatus.WARN
+
+
+def test_faces_go_with_the_detector(ros):
+    rig = Rig(ros, image_timeout_s=0.05)
+    rig.meet("anna")
+    for publisher in (rig.detector.tracked, *rig.detector.images.values()):
+        rig.detector.node.destroy_publisher(publisher)
+    ros.until(lambda: not rig.offered(), "its expression is gone")
+    assert rig.watched() == set()
+
+
 def test_each_image_has_an_expression_with_its_header(ros):
     rig = Rig(ros)
     (messages,) = rig.meet("anna")

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from hri_msgs.msg import IdsList
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from ros_tools import (
@@ -202,6 +203,25 @@ def test_a_network_error_costs_one_frame(ros, capfd):
     rig.figures(failed="1", last_failure="out of memory Tried to allocate 2 GiB")
     assert "image on /image is lost: out of memory Tried" in capfd.readouterr().err
     assert len(rig.reply(image_at(2.0, BRIGHT)).detections) == 1
+
+
+def test_no_face_is_present_while_all_images_fail(ros, monkeypatch):
+    """Not for as long as images arrive, but for as long as some are processed."""
+    monkeypatch.setattr("fer_ros.ros.processing.images.MAX_GAP_S", 0.0)
+
+    def fail(image_rgb):
+        if image_rgb.min() == 99:
+            raise RuntimeError("out of memory")
+
+    rig = Rig(ros, quick_pipeline(fail))
+    lists = Listener(ros.node(Node, "follower")).listen(IdsList, "/humans/faces/tracked")
+    ros.until(lambda: rig.node.count_subscribers("/humans/faces/tracked"), "the list is followed")
+    rig.reply(image_at(1.0, BRIGHT))
+    ros.until(lambda: lists and [*lists[-1].ids] == ["f00001"], "a face is present")
+    rig.camera.publish(image_at(2.0, np.full_like(BRIGHT, 99)))
+    ros.until(lambda: [*lists[-1].ids] == [], "no face is present")
+    rig.reply(image_at(2.1, BRIGHT))
+    ros.until(lambda: [*lists[-1].ids] == ["f00001"], "it is present again")
 
 
 class Gate:
