@@ -232,10 +232,14 @@ def test_deactivation_finishes_the_frame_in_progress(ros):
     gate = Gate()
     rig = Rig(ros, quick_pipeline(gate))
     rig.camera.publish(image_at(1.0, BRIGHT))
-    ros.until(gate.busy.is_set, "the frame is in hand")
-    opener = threading.Thread(target=gate.open.set)
+    ros.until(gate.busy.is_set, "the frame is in work")
+    processor = rig.node._processor
+    buffer = processor._worker.buffer
+    # The gate opens when the node has begun to deactivate: take() then returns None.
+    opener = threading.Thread(target=lambda: (buffer.take(), gate.open.set()))
     opener.start()
     rig.node.trigger_deactivate()
+    assert processor._cameras[""].statistics._processed == 1
     opener.join()
     ros.until(lambda: rig.emotions, "its emotions")
 
