@@ -76,11 +76,17 @@ def test_an_inactive_node_handles_no_image(ros):
     seen = []
     node = ros.node(EmotionNode, quick_pipeline(lambda image_rgb: seen.append(image_rgb)))
     client_node = ClientNode(ros)
+
+    def has_subscription():
+        return "/image" in {subscription.topic_name for subscription in node.subscriptions}
+
     node.trigger_configure()
-    client_node.camera.publish(image_at(1.0, BRIGHT))
+    assert not has_subscription()
     node.trigger_activate()
+    assert has_subscription()
     client_node.show(2.0)
     node.trigger_deactivate()
+    assert not has_subscription()
     client_node.camera.publish(image_at(3.0, BRIGHT))
     node.trigger_activate()
     client_node.show(4.0)

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -61,7 +62,10 @@ def test_the_readme_installs_these_requirements():
     [
         (commands_of_image(DOCKERFILE), CONTAINER),
         (commands_of_image(JETSON), CONTAINER),
-        (commands_of_jobs("robot"), [*ROBOT, "-r requirements/test.txt"]),
+        (
+            commands_of_jobs("robot"),
+            [*ROBOT, "-r requirements/evaluate.txt", "-r requirements/test.txt"],
+        ),
     ],
     ids=["docker", "jetson", "workflow"],
 )
@@ -196,11 +200,32 @@ def test_the_workflow_runs_on_every_supported_python():
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
+DISTROS = WORKFLOW["jobs"]["robot"]["strategy"]["matrix"]["distro"]
+CONDITION = re.compile(r"\$ROS_DISTRO != (\w+)")
+
+
 def test_the_workflow_runs_the_ros_tests_on_the_distributions_of_robots():
-    assert WORKFLOW["jobs"]["robot"]["strategy"]["matrix"]["distro"] == ["humble", "jazzy"]
+    assert DISTROS == ["humble", "jazzy", "kilted"]
     named = re.findall(r"\btest/[\w/.]+", commands_of_jobs("robot"))
     assert named
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_workflow_builds_the_messages_that_a_distribution_lacks():
+    """Only there: elsewhere rosdep installs the package."""
+    lacking = {
+        (CONDITION.fullmatch(element.get("condition")).group(1), element.text)
+        for element in ElementTree.parse(ROOT / "package.xml").getroot().iter("exec_depend")
+        if element.get("condition")
+    }
+    builds = re.findall(
+        r'if \[ "\$ROS_DISTRO" = (\w+) \]; then\n'
+        r"\s*colcon build --base-paths src/fer_ros/interfaces/(\w+)\n\s*fi\n",
+        commands_of_jobs("robot"),
+    )
+    assert {*builds} == {pair for pair in lacking if pair[0] in DISTROS} != set()
+    for _, package in builds:
+        assert Path(f"interfaces/{package}/package.xml") in FILES
 
 
 def test_the_workflow_runs_the_oldest_packages_with_their_python():

@@ -1,20 +1,32 @@
 """Several cameras with one network, classified in one batch."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import FakeClassifier
 
-from fer_ros.config import DetectorConfig, PipelineConfig, QualityConfig, TrackerConfig
+from fer_ros.config import (
+    DetectorConfig,
+    PipelineConfig,
+    QualityConfig,
+    SmootherConfig,
+    TrackerConfig,
+)
 from fer_ros.multi_camera import MultiCameraPipeline
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import FaceDetections, Frame
 
 SETTINGS = PipelineConfig(tracker=TrackerConfig(min_hits=1))
 CAMERAS = ("front", "rear", "left")
+SCORE = 0.9
 
 
 class Counter:
-    """A detector that finds as many faces as the first pixel says, in one row; 99: it fails."""
+    """A detector that finds as many faces as the first pixel says, in one row; 99: it fails.
+
+    All faces have the same score; none is found where the threshold is higher.
+    """
 
     config = DetectorConfig()
 
@@ -22,12 +34,13 @@ class Counter:
         count = int(image_rgb[0, 0, 0])
         if count == 99:
             raise RuntimeError("out of memory")
+        count *= self.config.score_threshold <= SCORE
         lefts = 60.0 * np.arange(count)
         boxes = np.stack([lefts, 0 * lefts, lefts + 50, 0 * lefts + 50], axis=1)
         points = np.array([(10, 15), (40, 15), (25, 30), (12, 42), (38, 42)])
         return FaceDetections(
             boxes.astype(np.float32).reshape(-1, 4),
-            np.full(count, 0.9, np.float32),
+            np.full(count, SCORE, np.float32),
             (boxes[:, None, :2] + points).astype(np.float32),
         )
 
@@ -150,3 +163,26 @@ def test_reconfigure_applies_to_all_cameras():
     assert [result.faces for result in results.values()] == [[]] * 3  # min_hits is 2 again
     results = pipeline({name: frame(1, 1.1) for name in CAMERAS})
     assert [result.faces[0].is_readable for result in results.values()] == [False] * 3
+
+
+def test_reconfigure_applies_to_the_next_detection_of_all_cameras():
+    pipeline = make()
+    for step, (threshold, count) in enumerate([(0.5, 1), (0.95, 0), (0.85, 1)]):
+        detector = DetectorConfig(score_threshold=threshold)
+        pipeline.reconfigure(replace(SETTINGS, detector=detector))
+        results = pipeline({name: frame(1, 1 + step / 10) for name in CAMERAS})
+        assert [len(result.faces) for result in results.values()] == [count] * 3
+
+
+@pytest.mark.parametrize(("time_constant_s", "follows"), [(0.0, True), (60.0, False)])
+def test_reconfigure_applies_to_the_next_average_of_all_cameras(time_constant_s, follows):
+    """Over 1/10 s: without smoothing a face has the new probabilities, else about the old ones."""
+    pipeline = make()
+    before = pipeline({name: frame(1, 1.0, 60) for name in CAMERAS})
+    pipeline.reconfigure(replace(SETTINGS, smoother=SmootherConfig(time_constant_s)))
+    after = pipeline({name: frame(1, 1.1, 250) for name in CAMERAS})
+    for name in CAMERAS:
+        (old,), (new,) = before[name].faces, after[name].faces
+        assert new.is_readable
+        raw = (new if follows else old).raw_probabilities
+        np.testing.assert_allclose(new.probabilities, raw / raw.sum(), atol=1e-3)

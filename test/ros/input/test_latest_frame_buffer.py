@@ -61,20 +61,23 @@ def test_a_slow_worker_gets_the_newest_frame():
 
 
 def test_no_frame_is_handled_twice_or_out_of_order():
-    handled, replaced = [], []
-    worker = FrameWorker(handled.append, "test")
+    """Of one camera, which waits for the worker at times; its last frame is always handled."""
+    handled, reached = [], [threading.Event() for _ in range(50)]
 
-    def put(number: int) -> None:
-        replaced.append(worker.buffer.put("a", number))
+    def handle(frames: dict[str, int]) -> None:
+        handled.append(frames["a"])
+        reached[frames["a"]].set()
 
-    puts = [threading.Thread(target=put, args=(n,)) for n in range(50)]
-    for thread in puts:
-        thread.start()
-    for thread in puts:
-        thread.join()
+    worker = FrameWorker(handle, "test")
+    replaced = 0
+    for number, event in enumerate(reached):
+        replaced += worker.buffer.put("a", number)
+        if number % 5 == 4:
+            assert event.wait(LIMIT_S), f"frame {number} is not handled"
     worker.stop()
-    numbers = [frames["a"] for frames in handled]
-    assert len({*numbers}) == len(numbers) <= 50 - sum(replaced)
+    assert handled == sorted({*handled})
+    assert len(handled) == len(reached) - replaced
+    worker.check()
 
 
 def test_stopping_waits_for_the_frame_in_progress():

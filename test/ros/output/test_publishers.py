@@ -40,6 +40,11 @@ class Rig:
         self.camera.publish(image_at(stamp_s, image))
         self.ros.until(lambda: len(self.emotions) > before, "the emotions of an image")
 
+    def until_processed(self, count):
+        """Waits for all that the node does with so many images: the emotions come first."""
+        statistics = self.node._processor._cameras[""].statistics
+        self.ros.until(lambda: statistics._processed == count, f"{count} processed images")
+
 
 def test_labels_are_latched_for_late_subscribers(ros):
     rig = Rig(ros)
@@ -64,9 +69,10 @@ def drawn(monkeypatch):
 
 
 def test_nothing_is_drawn_without_a_subscriber(ros, drawn):
-    rig = Rig(ros)
+    rig = Rig(ros, publish_images=True)
     rig.show(1.0)
     rig.show(2.0)
+    rig.until_processed(2)
     assert drawn == []
 
 
@@ -85,12 +91,15 @@ def test_the_debug_image_is_drawn_for_subscribers(ros, drawn):
     rig.client_node.destroy_subscription(watching)
     ros.until(lambda: not publisher.get_subscription_count(), "no subscriber")
     rig.show(2.0)
+    rig.until_processed(2)
     assert len(drawn) == 1
 
 
 def test_without_a_log_path_nothing_is_written(ros, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Rig(ros).show(1.0)
+    rig = Rig(ros)
+    rig.show(1.0)
+    rig.until_processed(1)
     assert list(tmp_path.iterdir()) == []
 
 

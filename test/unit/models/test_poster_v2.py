@@ -66,6 +66,9 @@ def test_landmark_stream_is_frozen():
     network(make_image(2, 3, 112, 112))
     after = network.face_landback.state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
+    trained = {name for name, value in network.named_parameters() if value.requires_grad}
+    assert [name for name in trained if name.startswith(FACE_STREAM)] == []
+    assert "ir_back.input_layer.0.weight" in trained
 
 
 def test_executed_parameters_are_as_many_as_published():
