@@ -3,9 +3,10 @@
 DATA holds the datasets of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, plots,
 ``last.pt`` and, in ``OUT/model/<name of OUT>``, the model folder of the epoch with the best score
 so far: accuracy on the validation dataset and, where ``data.balanced_valid`` names another one, the
-mean of that and of accuracy and mean recall there at equal class priors. Run the same command again
-to resume a run that was killed: the result is the same as without the interruption. ``KEY=VALUE``
-replaces a setting of the file, such as ``optimizer.lr=1e-4`` or ``network.image_weights=FILE``.
+mean of that and of accuracy and balanced accuracy there at equal class priors. Run the same command
+again to resume a run that was killed: the result is the same as without the interruption.
+``KEY=VALUE`` replaces a setting of the file, such as ``optimizer.lr=1e-4`` or
+``network.image_weights=FILE``.
 
 Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``; ``batch_size`` is
 that of all processes together.
@@ -163,7 +164,7 @@ class EmotionTask(Task):
         }
         if self.balanced_valid is not None:
             metrics |= self._validate_balanced(network)
-            balanced = metrics["balanced_temperature"]
+            balanced = metrics["balanced_valid_temperature"]
             if self.config.loss.logit_adjustment:
                 natural = Prior(temperature, tuple(shares.clamp_min(_MIN_SHARE).tolist()))
                 self.priors = {BALANCED: Prior(balanced), NATURAL: natural}
@@ -179,16 +180,16 @@ class EmotionTask(Task):
         predicted = logits.argmax(dim=1)
         confusion = confusion_matrix(faces.labels.numpy(), predicted.numpy())
         return {
-            "balanced_accuracy": (predicted == faces.labels).float().mean().item(),
-            "balanced_mean_recall": balanced_accuracy(confusion).item(),
-            "balanced_temperature": fit_temperature(logits, faces.labels),
+            "balanced_valid_accuracy": (predicted == faces.labels).float().mean().item(),
+            "balanced_valid_balanced_accuracy": balanced_accuracy(confusion).item(),
+            "balanced_valid_temperature": fit_temperature(logits, faces.labels),
         }
 
     def score(self, row: dict[str, Any]) -> float:
         """Accuracy on the validation split, or its mean with those of the balanced one."""
-        if "balanced_accuracy" not in row:
+        if "balanced_valid_accuracy" not in row:
             return row["valid_accuracy"]
-        balanced = (row["balanced_accuracy"] + row["balanced_mean_recall"]) / 2
+        balanced = (row["balanced_valid_accuracy"] + row["balanced_valid_balanced_accuracy"]) / 2
         return (row["valid_accuracy"] + balanced) / 2
 
     def save(self, network: nn.Module, out: Path) -> None:

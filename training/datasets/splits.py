@@ -66,7 +66,7 @@ class DataConfig(ValidatedConfig):
     valid: str = config_field("ferplus_valid", "dataset to select the best epoch with")
     test: str = config_field("ferplus_test", "dataset to keep apart, if it exists")
     balanced_valid: str = config_field(
-        "", "second dataset to select by: its accuracy and recall at equal priors"
+        "", "second dataset to select by: accuracy and balanced accuracy at equal priors"
     )
     held_out: list[str] = field(
         default_factory=list, metadata={"description": "more datasets to keep apart"}
