@@ -40,7 +40,7 @@ from training.augment import (
 )
 from training.calibration import fit_temperature
 from training.config import TrainConfig
-from training.datasets.splits import Faces, load_faces, load_splits, subsample
+from training.datasets.splits import Faces, load_balanced_valid, load_splits, subsample
 from training.engine.command import in_distributed_context, run_command
 from training.engine.distributed import DistributedContext, epoch_generator
 from training.engine.metrics_logger import write_settings
@@ -242,6 +242,7 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     network = build(config.network)
     splits = load_splits(config.data, data)
     faces, valid = subsample(splits, config.max_samples, config.seed)
+    balanced_valid = load_balanced_valid(config.data, data, config.max_samples)
     if len(faces) < config.batch_size or len(valid) == 0:
         raise ValueError(
             f"{data}: expected at least a batch of {config.batch_size} samples to train on and one "
@@ -250,8 +251,6 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     if config.epoch_samples > len(faces):
         raise ValueError(f"epoch_samples: expected at most {len(faces)}, the faces there are")
     faces = add_teacher_targets(faces, config.data, context, out / "teachers.safetensors")
-    name = config.data.balanced_valid
-    balanced_valid = load_faces(data / name) if name else None
     task = EmotionTask(config, network, faces, valid, balanced_valid, context)
     if context.is_main:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})

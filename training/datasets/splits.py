@@ -281,8 +281,25 @@ def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
     parts = [_train_part(use, config, folder, held_out) for use in config.train]
     train = _join(parts)
     _warn_of_empty_classes(train, config)
-    valid.verify()
-    return train, _join([_part(valid, _all(valid), config.classes, DatasetUse())])
+    return train, _validation_faces(valid, config)
+
+
+def load_balanced_valid(config: DataConfig, folder: Path, max_samples: int = 0) -> Faces | None:
+    """The faces of ``balanced_valid``, or ``max_samples`` of them; None when it names no dataset.
+
+    Raises ValueError, one line, when the dataset cannot be used, or has no face of its classes.
+    """
+    if not config.balanced_valid:
+        return None
+    faces = _validation_faces(FaceDataset.open(folder / config.balanced_valid), config)
+    if len(faces) == 0:
+        raise ValueError(f"{folder / config.balanced_valid}: expected a face, found none")
+    return faces.subset(max_samples, seed=0) if max_samples else faces
+
+
+def _validation_faces(dataset: FaceDataset, config: DataConfig) -> Faces:
+    dataset.verify()
+    return _join([_part(dataset, _all(dataset), config.classes, DatasetUse())])
 
 
 def subsample(splits: tuple[Faces, Faces], images: int, seed: int) -> tuple[Faces, Faces]:
