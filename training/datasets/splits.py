@@ -28,12 +28,7 @@ from torch import Tensor
 from fer_ros.config import ValidatedConfig, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
 from fer_ros.types import NUM_BLENDSHAPES
-from training.datasets.ferplus_votes import (
-    distribution,
-    has_emotion_votes,
-    majority,
-    select_by_protocol,
-)
+from training.datasets.ferplus_votes import distribution, has_emotion_votes, majority
 from training.datasets.shards import METADATA_FILE, FaceDataset, load_padded_crops
 
 _CONTEMPT = EMOTIONS.index("contempt")
@@ -240,17 +235,10 @@ def _join(parts: list[_DatasetPart]) -> Faces:
     )
 
 
-def load_faces(folder: Path, protocol: str = "", classes: int = len(EMOTIONS)) -> Faces:
-    """The faces of one dataset: all of them, or those that a protocol of
-    ``training.datasets.ferplus_votes`` keeps.
-
-    ValueError, one line, when the dataset cannot be used or has no votes for the protocol.
-    """
+def load_faces(folder: Path) -> Faces:
+    """All faces of one dataset. Raises ValueError, one line, when it cannot be used."""
     dataset = FaceDataset.open(folder)
-    keep = _all(dataset)
-    if protocol:
-        keep, _ = select_by_protocol(protocol, dataset.column("votes").astype(np.int64))
-    return _join([_part(dataset, keep, classes, DatasetUse())])
+    return _join([_part(dataset, _all(dataset), len(EMOTIONS), DatasetUse())])
 
 
 def duplicates_of(dataset: FaceDataset, other: FaceDataset) -> NDArray[np.bool_]:

@@ -261,16 +261,8 @@ def test_untrainable_datasets_are_reported_in_one_line(ferplus, make, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "labels"),
-    [
-        ("", ["fear", "anger", "neutral"]),
-        ("ferplus-3573", ["fear", "anger", "neutral"]),
-        ("ferplus-argmax10", ["fear", "anger"]),
-    ],
-)
-def test_a_dataset_is_filtered_by_a_protocol(ferplus, protocol, labels):
-    assert emotions(load_faces(ferplus / "ferplus_test", protocol)) == labels
+def test_all_faces_of_a_dataset_are_read(ferplus):
+    assert emotions(load_faces(ferplus / "ferplus_test")) == ["fear", "anger", "neutral"]
 
 
 def some_faces(count: int) -> Faces:
