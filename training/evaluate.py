@@ -79,7 +79,7 @@ def score(
     votes: NDArray[np.int64] | None = None,
     persons: NDArray[np.str_] | None = None,
 ) -> dict[str, Any]:
-    """Metrics by name, plain and with ``-flip``, of the predictions of ``read_twice``.
+    """Metrics by name, plain and with ``-flip``, of the results of ``predict_with_flip``.
 
     ``counted``: rows (N,) of each name. ``votes`` (N, 10) of the faces add ``annotator_agreement``.
     ``persons`` (N,): ids, "" if unknown.
