@@ -1,11 +1,11 @@
 """``python -m training.gpu_check [OUT]``: is the GPU path right, and how fast is it?
 
 Compares the outputs of a GPU with those of the CPU, measures latency, throughput, whole frames,
-memory and the training step, and with ``--train`` trains a model. Needs PyTorch, timm, ONNX Runtime
-and NumPy only; what needs more is left out and reported. OUT gets ``gpu_check.json`` and
-``gpu_check.md`` after each section, so a run that ends early keeps what it has. The exit code is 1
-when an output is out of tolerance or a section fails. ``--pack DATA`` writes the file that
-``--faces`` takes.
+memory and the training step, and with ``--train`` trains a model. Needs PyTorch, torchvision, timm,
+safetensors, NumPy and PyYAML only; what needs more, such as ONNX Runtime or OpenCV, is left out and
+reported. OUT gets ``gpu_check.json`` and ``gpu_check.md`` after each section, so a run that ends
+early keeps what it has. The exit code is 1 when an output is out of tolerance or a section fails.
+``--pack DATA`` writes the file that ``--faces`` takes.
 """
 
 import argparse
