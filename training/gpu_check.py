@@ -21,13 +21,12 @@ import torch
 from numpy.typing import NDArray
 
 from fer_ros.inference.model_store import ModelError
-from fer_ros.types import CROP_SIZE_PX
+from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.gpu import inference, training
 from training.gpu.clock import DRY_RUN, Budget, Scale, describe_machine, measure_ceilings
 from training.gpu.report import page
 
 _MADE_UP_FACES = 4096
-_MARGIN_PX = 16
 _FAILED = "failed: "
 
 
@@ -111,9 +110,7 @@ def run_checks(arguments: argparse.Namespace, device: str, scale: Scale) -> dict
 
 def crops_of(faces: training.FaceFile) -> NDArray[np.uint8]:
     """Crops (N, 112, 112, 3) of the first faces."""
-    inner = slice(_MARGIN_PX, _MARGIN_PX + CROP_SIZE_PX)
-    gray = faces.padded_crops[:32, inner, inner].cpu().numpy()
-    return np.repeat(gray[..., None], 3, axis=3)
+    return gray_to_rgb(faces.padded_crops[:32, CROP_SLICE, CROP_SLICE].cpu().numpy())
 
 
 def main(arguments: list[str] | None = None) -> int:
