@@ -21,7 +21,8 @@ from typing import IO
 import numpy as np
 
 from fer_ros.io.synthetic import tiled_faces
-from training.reports.detection import PIPELINES_HEADING, replace_section, table
+from training.reports.detection import PIPELINES_HEADING, replace_section
+from training.reports.markdown import table
 
 FACES = (1, 5)
 
