@@ -160,7 +160,7 @@ def main() -> int:
             f"--{name.replace('_', '-')}", type=int, help="replaces the value of each file"
         )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # names may follow the options
     try:
         names = select(arguments.names)
     except ValueError as error:
