@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -50,6 +49,7 @@ from fer_ros.models.wrapper import FaceNetwork
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import Frame, FrameResult
 from training.reports.benchmarks import IntervalResult, Network, Results, page, write
+from training.timing import time_interleaved
 
 BASELINES = ("poster_v2", "efficientnet_b0", "vgg13")
 BATCHES = (1, 2, 5, 10)
@@ -57,7 +57,6 @@ DETECTION_INTERVALS = (1, 2, 3, 5)
 
 _SECONDS = 75.0
 _FULL_PASS_PX = 320  # long side of a frame that the detector searches whole
-_MIN_ROUNDS = 3
 _CPU = ClassifierConfig(device="cpu", precision="fp32")
 
 Work = Callable[[], object]
@@ -191,22 +190,6 @@ def _interval_result(
         iou_p5=float(np.percentile(ious, 5)),
         same_emotion=float(np.mean([face.emotion == expected.emotion for face, expected in pairs])),
     )
-
-
-def time_interleaved(works: dict, seconds: float) -> dict:
-    """Median milliseconds of each work; every round runs all of them, for ``seconds``."""
-    for work in works.values():
-        work()
-    times_ms: dict = {key: [] for key in works}
-    end_s = perf_counter() + seconds
-    with progress_bar(unit="round") as bar:
-        while perf_counter() < end_s or len(times_ms[next(iter(works))]) < _MIN_ROUNDS:
-            for key, work in works.items():
-                start_s = perf_counter()
-                work()
-                times_ms[key].append((perf_counter() - start_s) * 1000)
-            bar.update()
-    return {key: float(np.median(values)) for key, values in times_ms.items()}
 
 
 def _candidates(

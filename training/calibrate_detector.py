@@ -29,11 +29,11 @@ from fer_ros.detectors.centerface_int8 import OPERATORS, RANGES_FILE, name_nodes
 from fer_ros.detectors.session import DetectorSession, SessionNetwork
 from fer_ros.inference.onnx_session import OnnxSession
 from fer_ros.io.progress import progress_bar
-from training.benchmark import time_interleaved
 from training.datasets.localization import decode, fit_size
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
 from training.detection_benchmark import textured_frame
+from training.timing import time_interleaved
 
 MAX_RECALL_DROP = 0.005
 """Largest drop of a recall with which int8 is kept."""

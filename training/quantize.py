@@ -22,9 +22,9 @@ from fer_ros.inference.model_store import find_model, read_manifest
 from fer_ros.inference.onnx_session import OnnxSession
 from fer_ros.io.progress import progress_bar
 from fer_ros.types import CROP_SIZE_PX
-from training.benchmark import time_interleaved
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.datasets.splits import load_faces
+from training.timing import time_interleaved
 
 MAX_ACCURACY_DROP = 0.005
 """Largest drop of the accuracy with which int8 is kept."""
