@@ -32,7 +32,7 @@ from fer_ros.io.progress import progress_bar
 from training.datasets.localization import decode, fit_size
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
-from training.detection_benchmark import textured_frame
+from training.datasets.scenes import textured_frame
 from training.timing import time_interleaved
 
 MAX_RECALL_DROP = 0.005
