@@ -44,6 +44,7 @@ from fer_ros.inference.model_store import ModelManifest
 from fer_ros.types import CROP_SIZE_PX
 from training.augment import sample_crops, transform_landmarks
 from training.datasets.ferplus_votes import PROTOCOLS, has_emotion_votes
+from training.datasets.landmarks import load_landmarks
 from training.datasets.localization import make_dataset_detector
 from training.datasets.readers.registry import OPTIONS, add_options, from_arguments
 from training.datasets.records import DatasetSource
@@ -66,7 +67,6 @@ from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
 from training.reports.html import page
 from training.reports.model_card import card_text, web_figures
-from training.train_landmarks import load_landmarks
 
 ROTATION_DEG = 20.0
 LATENCY_FACES = 300

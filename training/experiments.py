@@ -19,7 +19,7 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from fer_ros.models.complexity import complexity_of
-from training.config import TrainConfig, read_config
+from training.config import LandmarksConfig, TrainConfig, read_config
 from training.engine.metrics_logger import write_text
 from training.experiment_graph import (
     Experiment,
@@ -31,7 +31,7 @@ from training.experiment_graph import (
 from training.pretrain import pretrain
 from training.ssl.config import PretrainConfig
 from training.train import train
-from training.train_landmarks import LandmarksConfig, train_landmarks
+from training.train_landmarks import train_landmarks
 
 EXPERIMENTS = {
     "vit_base_scratch": None,

@@ -25,16 +25,15 @@ from fer_ros.models.backbones.pretrained import load_pretrained
 from fer_ros.models.mobilefacenet import LANDMARKS, ConvBlock, GlobalDepthwiseHead, MobileFaceNet
 from training import prepare
 from training import train_landmarks as training
+from training.config import LandmarksConfig
 from training.engine.checkpoint import TrainingState, save_checkpoint
 from training.engine.distributed import DistributedContext
 from training.losses import wing_loss
 from training.metrics.landmarks import nme
 from training.pretrained.mediapipe import MESH_TO_68
 from training.train_landmarks import (
-    LandmarksConfig,
     LandmarkTask,
     init_output_bias,
-    load_landmarks,
     replace_prelu_by_relu,
 )
 
@@ -111,12 +110,6 @@ def datasets(tmp_path) -> Path:
     write_dataset(tmp_path / "bare", padded_crop=padded_crop[:2])
     write_dataset(tmp_path / "blind", landmarks68=np.full((2, 68, 2), np.nan, np.float32))
     return tmp_path
-
-
-def test_faces_without_landmarks_are_left_out(datasets):
-    padded_crops, points = load_landmarks([datasets / "set_train", datasets / "set_valid"])
-    assert (len(padded_crops), points.shape) == (5, (5, 68, 2))
-    assert points.isfinite().all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from fer_ros.inference.backends import is_onnx_model
 from fer_ros.inference.model_store import ModelManifest
-from training.config import TrainConfig, read_config
+from training.config import LandmarksConfig, TrainConfig, read_config
 from training.datasets.splits import DataConfig
 from training.experiment_graph import (
     config_path,
@@ -28,7 +28,6 @@ from training.metrics.classification import (
 )
 from training.reports.markdown import table
 from training.ssl.config import PretrainConfig
-from training.train_landmarks import LandmarksConfig
 
 _HEAD = """\
 # {name}
