@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig, TrackerConfig
 from fer_ros.detection_scheduler import DetectionScheduler
-from fer_ros.detector import DetectorError, ImageDetector, make_detector
+from fer_ros.detector import ImageDetector, make_detector
+from fer_ros.detectors.base import DetectorError
 from fer_ros.detectors.centerface import find_model, uses_int8
 from fer_ros.io.image_decoding import decode_image_file
 from fer_ros.io.progress import progress_bar

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_ros.inference.backends import is_onnx_model
-from fer_ros.inference.model_store import ModelManifest
+from fer_ros.inference.model_store import ModelManifest, is_onnx_model
 from training.config import LandmarksConfig, TrainConfig, read_config
 from training.datasets.splits import DataConfig
 from training.experiment_graph import (

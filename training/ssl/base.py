@@ -9,8 +9,9 @@ from lightly.models.modules import MaskedVisionTransformerTIMM
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from fer_ros.models.backbones.base import Backbone
 from fer_ros.models.backbones.pretrained import load_backbone
-from fer_ros.models.backbones.registry import BACKBONES, Backbone
+from fer_ros.models.backbones.registry import BACKBONES
 from fer_ros.models.backbones.vit import VitBackbone
 from training.ssl.multicrop import ViewSpec
 
