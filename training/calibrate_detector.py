@@ -29,7 +29,7 @@ from fer_ros.detectors.centerface_int8 import OPERATORS, RANGES_FILE, name_nodes
 from fer_ros.detectors.session import DetectorSession, SessionNetwork
 from fer_ros.inference.onnx_session import OnnxSession
 from fer_ros.io.progress import progress_bar
-from training.datasets.localization import decode, fit_size
+from training.datasets.localization import decode_image, fit_size
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
 from training.datasets.scenes import textured_frame
@@ -111,7 +111,7 @@ def photographs(source: DatasetSource, count: int) -> Iterator[Image]:
     order = np.random.default_rng(_SEED).permutation(len(source.samples))[:count]
     samples = source.at(order.tolist())
     for sample, data in zip(samples, source.read(samples), strict=True):
-        yield decode(data, sample.name)
+        yield decode_image(data, sample.name)
 
 
 def paste(

@@ -34,7 +34,7 @@ from fer_ros.mirror_average import average_mirrored
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.quality import yaw_deg
 from fer_ros.types import FacePredictions, Frame
-from training.datasets.localization import decode, fit_size, pad_to_frame
+from training.datasets.localization import decode_image, fit_size, pad_to_frame
 from training.datasets.readers.registry import add_arguments, from_arguments
 from training.datasets.records import DatasetSource
 from training.datasets.shards import CROP_SLICE, FaceDataset
@@ -116,7 +116,7 @@ def measure(
     for index, (sample, data) in enumerate(
         progress_bar(images, total=len(samples), description="scenes")
     ):
-        scene_rgb = scene(decode(data, sample.name), image_px)
+        scene_rgb = scene(decode_image(data, sample.name), image_px)
         probabilities, readable[index] = predict_scene(pipeline, scene_rgb)
         if probabilities is not None:
             end_to_end[index] = probabilities

@@ -58,7 +58,7 @@ def make_targets(
     return (1 - config.label_smoothing) * votes + config.label_smoothing * even
 
 
-class Loss:
+class LogitAdjustedCrossEntropy:
     """Cross-entropy of logits (B, C) and targets (B, C), with logit adjustment.
 
     Adding the logarithm of the class shares of a face's dataset to its logits makes the bare

@@ -37,7 +37,7 @@ from fer_ros.detector import FaceDetector
 from fer_ros.io.progress import ProgressBar, progress_bar, write_line
 from training.datasets.localization import (
     cut_padded_crop,
-    decode,
+    decode_image,
     denormalize_affine,
     find_face,
     find_in_photograph,
@@ -116,7 +116,7 @@ def make_shard(
     for index, sample, data in source.images(start, stop):
         bar.update()
         try:
-            image_rgb = decode(data, sample.name)
+            image_rgb = decode_image(data, sample.name)
         except ValueError as error:
             write_line(f"prepare: {error}")
             excluded["undecodable"].append(sample.name)
@@ -236,7 +236,7 @@ def _align_shard(source: DatasetSource, path: Path, median: NDArray[np.float32])
     for entry, sample, data in zip(missing, samples, source.read(samples), strict=True):
         to_crop = denormalize_affine(median, columns["size_px"][entry])
         columns["frame_to_crop"][entry] = to_crop
-        columns["padded_crop"][entry] = cut_padded_crop(decode(data, sample.name), to_crop)
+        columns["padded_crop"][entry] = cut_padded_crop(decode_image(data, sample.name), to_crop)
         columns["padded_crop_hash"][entry] = pixel_hash(columns["padded_crop"][entry])
     write_shard(path, columns)
 

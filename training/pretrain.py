@@ -37,7 +37,7 @@ from training.engine.command import in_distributed_context, run_command
 from training.engine.distributed import DistributedContext, epoch_generator
 from training.engine.metrics_logger import write_settings
 from training.engine.trainer import Task, Trainer
-from training.ssl.base import SelfSupervisedMethod, make_backbone
+from training.ssl.base import SelfSupervisedMethod, make_pretraining_backbone
 from training.ssl.config import PretrainConfig
 from training.ssl.dino import Dino
 from training.ssl.knn import knn_accuracy
@@ -75,7 +75,7 @@ def make_method(config: PretrainConfig) -> tuple[SelfSupervisedMethod, VitBackbo
 
     Raises ValueError when the settings do not fit together.
     """
-    backbone = make_backbone(config.backbone, config.drop_path, config.weights)
+    backbone = make_pretraining_backbone(config.backbone, config.drop_path, config.weights)
     shape = (copy.deepcopy(backbone.trunk), backbone.side_px, config.views.area)
     if config.method == "dino":
         return Dino(*shape, config.dino), backbone

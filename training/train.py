@@ -46,7 +46,7 @@ from training.engine.distributed import DistributedContext, epoch_generator
 from training.engine.metrics_logger import write_settings
 from training.engine.optimizer import make_cosine_schedule, make_optimizer, parameter_groups
 from training.engine.trainer import Task, Trainer
-from training.losses import BlendshapeLoss, Loss, make_targets
+from training.losses import BlendshapeLoss, LogitAdjustedCrossEntropy, make_targets
 from training.models.distillation import add_teacher_targets
 from training.models.factory import backbone_blocks, build, resolve_architecture
 from training.reports.plots import draw_classes, draw_confusion
@@ -90,7 +90,7 @@ class EmotionTask(Task):
         self.schedule = make_cosine_schedule(
             self.optimizer, config.optimizer, config.epochs * self.steps_per_epoch
         )
-        self.loss = Loss(config.loss)
+        self.loss = LogitAdjustedCrossEntropy(config.loss)
         self.blendshape_loss = (
             BlendshapeLoss(faces.blendshapes.to(context.device))
             if config.loss.blendshape_weight

@@ -15,7 +15,7 @@ from dataset_tools import write_points
 from fer_ros.alignment import crop_to_frame
 from training.datasets.localization import (
     cut_padded_crop,
-    decode,
+    decode_image,
     denormalize_affine,
     find_in_photograph,
     make_dataset_detector,
@@ -100,7 +100,7 @@ def test_a_labeled_tight_dataset_keeps_every_image(tight, images, tmp_path, caps
     assert dataset.column("dup_group").tolist() == [1, -1, -1, -1]
     assert dataset.column("padded_crop").shape == (4, 144, 144)
     assert dataset.column("padded_crop_hash")[1] == pixel_hash(dataset.column("padded_crop")[1])
-    assert dataset.column("pixel_hash")[0] == pixel_hash(decode(images["face"], ""))
+    assert dataset.column("pixel_hash")[0] == pixel_hash(decode_image(images["face"], ""))
     dataset.verify()
 
 
@@ -283,7 +283,7 @@ def test_padded_crops_have_a_margin_around_the_crop():
 @pytest.mark.parametrize("data", [b"", b"not an image"])
 def test_undecodable_images_are_named(data):
     with pytest.raises(ValueError, match="photo_7: expected an encoded image: OpenCV cannot"):
-        decode(data, "photo_7")
+        decode_image(data, "photo_7")
 
 
 NOTHING = {

@@ -32,7 +32,7 @@ from training.datasets.shards import FaceDataset
 from training.engine.distributed import DistributedContext
 from training.models.factory import build
 from training.pretrain import PretrainingTask, load_training_crops, make_method
-from training.ssl.base import make_backbone
+from training.ssl.base import make_pretraining_backbone
 from training.ssl.config import PretrainConfig
 
 SMALL = {
@@ -90,7 +90,7 @@ def test_a_run_writes_a_trunk_for_a_two_stream(tmp_path, datasets, monkeypatch, 
 
 def test_the_trunk_of_vits8_loads(tmp_path):
     """With all of its size and names."""
-    stream = make_backbone("vits8")
+    stream = make_pretraining_backbone("vits8")
     save_file(stream.to_published_state_dict(), tmp_path / "backbone.safetensors")
     load_backbone(BACKBONES["vits8"](), tmp_path / "backbone.safetensors")
 
@@ -134,7 +134,7 @@ def test_a_killed_run_resumes_to_the_same_results(tmp_path, datasets, monkeypatc
 
 
 def test_training_can_start_from_a_trunk(tmp_path):
-    given = make_backbone("tiny").to_published_state_dict()
+    given = make_pretraining_backbone("tiny").to_published_state_dict()
     save_file(given, tmp_path / "backbone.safetensors")
     for method in ("dino", "mae"):
         weights = str(tmp_path / "backbone.safetensors")

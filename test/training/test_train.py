@@ -165,7 +165,7 @@ def test_a_nan_keeps_the_last_checkpoint(tmp_path, datasets, monkeypatch, loss):
         tmp_path, {**SMALL, "optimizer": {"lr": 1.0, "name": "sgd", "max_grad_norm": 1e6}}
     )
     out = tmp_path / "out"
-    monkeypatch.setattr(training.Loss, "__call__", loss)
+    monkeypatch.setattr(training.LogitAdjustedCrossEntropy, "__call__", loss)
     with pytest.raises(SystemExit, match="the loss is not finite"):
         run(monkeypatch, training, path, datasets, out)
     assert not (out / "last.pt").exists()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fer_ros.alignment import warp
 from fer_ros.io.progress import ProgressBar, progress_bar
 from fer_ros.types import CROP_SIZE_PX
-from training.datasets.localization import decode, fit_size, pad_to_frame
+from training.datasets.localization import decode_image, fit_size, pad_to_frame
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
 from training.datasets.shards import FaceDataset, Shard, open_shard, shard_path, write_shard
@@ -72,7 +72,7 @@ def label_shard(
         raise ValueError(f"{path}: expected faces of the source, found others: which one is it of?")
     values = []
     for frame_to_crop, sample, data in zip(maps, samples, source.read(samples), strict=True):
-        image_rgb = decode(data, sample.name)
+        image_rgb = decode_image(data, sample.name)
         view = tight_view(image_rgb) if source.tight_crops else photo_view(image_rgb, frame_to_crop)
         values.append(measure(view, frame_to_crop))
         bar.update()

@@ -55,7 +55,7 @@ class SelfSupervisedMethod(nn.Module):
         """Called after each change of the weights."""
 
 
-def make_backbone(name: str, drop_path: float = 0.0, weights: str = "") -> VitBackbone:
+def make_pretraining_backbone(name: str, drop_path: float = 0.0, weights: str = "") -> VitBackbone:
     """A vision transformer that takes images of several sizes and returns all tokens.
 
     ``weights``: file of its weights; empty: fresh ones. Raises ValueError when the backbone is no
