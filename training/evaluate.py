@@ -62,7 +62,7 @@ from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_c
 from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
 from training.metrics.operating_points import at_each_point, risk_coverage
-from training.metrics.predictions import Floats, predict, predict_arrays, predict_with_flip
+from training.metrics.predictions import predict, predict_arrays, predict_with_flip
 from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
 from training.reports.html import page
@@ -73,7 +73,7 @@ LATENCY_FACES = 300
 
 
 def score(
-    predictions: dict[str, Floats],
+    predictions: dict[str, NDArray[np.float32]],
     faces: Faces,
     counted: dict[str, NDArray[np.bool_]],
     votes: NDArray[np.int64] | None = None,

@@ -45,8 +45,6 @@ SCENE_WH = (640, 480)
 YAW_EDGES_DEG = (0, 15, 30, 45, 60, 90)
 IMAGE_PX = 192  # long side in the scene
 
-Floats = NDArray[np.float32]
-
 
 def scene(image_rgb: NDArray[np.uint8], image_px: int = IMAGE_PX) -> NDArray[np.uint8]:
     """Place an image (H, W, 3), resized to ``image_px``, in the center of a scene (480, 640, 3)."""
@@ -56,7 +54,7 @@ def scene(image_rgb: NDArray[np.uint8], image_px: int = IMAGE_PX) -> NDArray[np.
 
 def predict_scene(
     pipeline: EmotionPipeline, scene_rgb: NDArray[np.uint8]
-) -> tuple[Floats | None, bool]:
+) -> tuple[NDArray[np.float32] | None, bool]:
     """Probabilities (8,) of the best face, or None, and whether it passes the quality gate."""
     pipeline.reset()
     faces = pipeline(Frame(scene_rgb, 0.0)).faces
@@ -68,7 +66,10 @@ def predict_scene(
 
 
 def compare(
-    end_to_end: Floats, prepared: Floats, labels: NDArray[np.int64], readable: NDArray[np.bool_]
+    end_to_end: NDArray[np.float32],
+    prepared: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    readable: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Metrics of probabilities (N, 8) end to end, NaN without a detected face, and of crops."""
     detected = ~np.isnan(end_to_end[:, 0])
@@ -87,7 +88,9 @@ def compare(
     }
 
 
-def by_yaw(detected: NDArray[np.bool_], points_xy: Floats) -> dict[str, dict[str, Any]]:
+def by_yaw(
+    detected: NDArray[np.bool_], points_xy: NDArray[np.float32]
+) -> dict[str, dict[str, Any]]:
     """Images and fraction ``detected`` (N,), by the yaw of landmarks (N, 68, 2)."""
     yaws = np.array([abs(yaw_deg(points)) for points in points_xy])
     groups = {}
