@@ -192,7 +192,7 @@ class LandmarksConfig(LoopConfig):
 def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read settings from a YAML file; ``overrides`` (``optimizer.lr=1e-4``) replace values of it.
 
-    Raises ValueError when a key is unknown or a value is wrong.
+    Raises ValueError when a key is unknown or a value is wrong, OSError when there is no such file.
     """
     try:
         values = parse_yaml(path.read_bytes())

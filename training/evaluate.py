@@ -97,7 +97,7 @@ def score(
 
 
 def check_labels(labels: str, annotated: bool, protocols: list[str], where: Path) -> None:
-    """ValueError, one line, when data with such ``labels`` cannot be scored by the protocols.
+    """Raise ValueError, one line, when data with these labels cannot be scored by ``protocols``.
 
     ``annotated``: it has landmarks.
     """
@@ -112,7 +112,7 @@ def check_labels(labels: str, annotated: bool, protocols: list[str], where: Path
 def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict[str, Any]:
     """The figures on one dataset; no ``protocols``: all that fit.
 
-    ValueError, one line, when the dataset has nothing to score, or no votes for the protocols.
+    Raises ValueError, one line, when it has nothing to score, or no votes for the protocols.
     """
     dataset = FaceDataset.open(folder)
     annotated = dataset.has("landmarks68") and bool(

@@ -44,7 +44,7 @@ def add_landmarks_to_shard(
 ) -> NDArray[np.float32]:
     """The landmarks (n, 68, 2) of a shard, which are in it afterwards.
 
-    ValueError when its faces are not those of the source.
+    Raises ValueError when its faces are not those of the source.
     """
 
     def measure(view: View, frame_to_crop: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -88,7 +88,10 @@ class BlendshapeLoss:
     _MIN_VARIANCE = 0.002  # or blendshapes that rarely change would outweigh the others
 
     def __init__(self, blendshapes: Tensor) -> None:
-        """``blendshapes``: those of the training faces (N, 52), with NaN where they are unknown."""
+        """``blendshapes``: those of the training faces (N, 52), with NaN where they are unknown.
+
+        Raises ValueError when fewer than two faces have any.
+        """
         known = blendshapes[blendshapes.isfinite().all(dim=1)]
         if len(known) < 2:
             raise ValueError(

@@ -208,7 +208,10 @@ def _partial_digest(path: Path) -> str:
 
 
 def align_undetected(source: DatasetSource, target: Path, shards: int) -> None:
-    """Align undetected faces by the median affine of the dataset. ValueError: no face at all."""
+    """Align undetected faces by the median affine of the dataset.
+
+    Raises ValueError when no face was detected in any image.
+    """
     keys = ("frame_to_crop", "size_px", "detected")
     parts: dict[str, list[NDArray]] = {key: [] for key in keys}
     for index in range(shards):

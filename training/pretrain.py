@@ -144,11 +144,11 @@ class PretrainingTask(Task):
         return network(views, numbers, step, self.total_steps)
 
     def after_backward(self, step: int) -> None:
-        """Pass on to the method."""
+        """Let the method change the gradients."""
         self.method.after_backward(step // self.steps_per_epoch)
 
     def after_step(self, step: int) -> None:
-        """Pass on to the method."""
+        """Let the method update its other networks, such as a teacher."""
         self.method.after_step(step, self.total_steps)
 
     def validate(self, network: nn.Module, epoch: int) -> dict[str, float]:

@@ -130,7 +130,10 @@ class EmotionTask(Task):
     def compute_loss(
         self, network: nn.Module, batch: tuple[Tensor, ...], step: int
     ) -> dict[str, Tensor]:
-        """Cross-entropy and, if it has a weight, the error of the blendshapes."""
+        """Cross-entropy and, if it has a weight, the error of the blendshapes.
+
+        Raises ValueError when the blendshapes have a weight, but the network has none.
+        """
         crops, all_targets = batch
         targets, offsets, shapes, known = all_targets.split(_TARGETS, dim=1)
         output = network(crops)

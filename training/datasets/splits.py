@@ -263,7 +263,8 @@ def find_duplicates(folder: Path, other: Path) -> NDArray[np.bool_]:
 def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
     """The faces to train on, and those of the validation dataset; datasets lie in ``folder``.
 
-    ValueError, one line, when a dataset cannot be used, or shares images or persons with another.
+    Raises ValueError, one line, when a dataset cannot be used, or shares images or persons with
+    another one.
     """
     valid, held_out = _held_out(config, folder)
     parts = [_train_part(use, config, folder, held_out) for use in config.train]

