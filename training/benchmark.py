@@ -48,6 +48,7 @@ from fer_ros.models.complexity import complexity_of
 from fer_ros.models.wrapper import FaceNetwork
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import Frame, FrameResult
+from training.command_line import report_error
 from training.reports.benchmarks import IntervalResult, Network, Results, page, write
 from training.timing import time_interleaved
 
@@ -85,7 +86,7 @@ class _CoreOutputs(nn.Module):
         return tuple(value for value in output if value is not None)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; ``argv`` without the name of the program."""
     parser = argparse.ArgumentParser(prog="python -m training.benchmark", description=__doc__)
     parser.add_argument("--model", metavar="NAME", default=_CPU.model, help="default: %(default)s")
@@ -94,8 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         results = measure(arguments.model)
     except ModelError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 1
+        return report_error("benchmark", error)
     if arguments.write:
         write(results, Path(__file__).parents[1])
     print(page(results))
@@ -273,4 +273,4 @@ def _network(candidate: Candidate, times_ms: dict) -> Network:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,7 +9,6 @@ Fewer ``--sequences`` take proportionally less time; the page names their number
 
 import argparse
 import csv
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from fer_ros.io.image_decoding import decode_image_file
 from fer_ros.io.progress import progress_bar
 from fer_ros.tracker import Tracker
 from fer_ros.types import FaceDetections, TrackedFace
+from training.command_line import report_error
 from training.datasets.scenes import add_noise, add_portrait, textured_frame
 from training.reports import detection as report
 
@@ -72,7 +72,7 @@ class Results:
     num_group_boxes: int
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; ``argv`` has no program name."""
     parser = argparse.ArgumentParser(
         prog="python -m training.detection_benchmark", description=__doc__
@@ -97,8 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         measure_textures(plans, arguments.textured)
         groups, count = measure_groups(arguments.yunet, arguments.groups)
     except (DetectorError, OSError) as error:
-        print(f"detection_benchmark: {error}", file=sys.stderr)
-        return 1
+        return report_error("detection_benchmark", error)
     results = Results(plans, second_face, arguments.textured, groups, count)
     if arguments.write:
         report.write(results, Path(__file__).parents[1])
@@ -254,4 +253,4 @@ def _shows(faces: list[TrackedFace], box_xyxy: NDArray[np.float32]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

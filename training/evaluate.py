@@ -24,8 +24,7 @@ import argparse
 import json
 import math
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,6 +42,7 @@ from fer_ros.evaluation.report import plots
 from fer_ros.inference.model_store import ModelManifest
 from fer_ros.types import CROP_SIZE_PX
 from training.augment import sample_crops, transform_landmarks
+from training.command_line import report_error
 from training.datasets.ferplus_votes import PROTOCOLS, has_emotion_votes
 from training.datasets.landmarks import load_landmarks
 from training.datasets.localization import make_dataset_detector
@@ -337,10 +337,7 @@ def format_results(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        allow_abbrev=False,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="name or folder of a model")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument(
@@ -368,10 +365,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = _parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.options = [
         name for name in OPTIONS if getattr(arguments, name) != parser.get_default(name)
     ]
@@ -392,9 +389,10 @@ def main() -> None:
         if arguments.html:
             arguments.html.write_text(page(results), encoding="utf-8")
     except (ValueError, OSError) as error:
-        sys.exit(f"evaluate: {error}")
+        return report_error("evaluate", error)
     print(*format_results(results), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -18,7 +18,7 @@ scenes. Prints JSON:
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from fer_ros.mirror_average import average_mirrored
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.quality import yaw_deg
 from fer_ros.types import FacePredictions, Frame
+from training.command_line import report_error
 from training.datasets.localization import decode_image, fit_size, pad_to_frame
 from training.datasets.readers.registry import add_arguments, from_arguments
 from training.datasets.records import DatasetSource
@@ -132,7 +133,7 @@ def measure(
     return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), prepared.points_xy)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser)
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument(
         "--image-px", type=int, default=IMAGE_PX, help="long side of an image in the scene"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not 8 <= arguments.image_px <= SCENE_WH[1]:
         parser.error(f"--image-px: expected 8 to {SCENE_WH[1]}, found {arguments.image_px}")
     config = PipelineConfig(
@@ -152,9 +153,10 @@ def main() -> None:
         source, dataset = from_arguments(arguments), FaceDataset.open(arguments.dataset)
         results = measure(source, dataset, EmotionPipeline(config), arguments.image_px)
     except (ValueError, OSError) as error:
-        sys.exit(f"evaluate_end_to_end: {error}")
+        return report_error("evaluate_end_to_end", error)
     print(json.dumps(results, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_ros.inference.model_store import ModelError
+from training.command_line import report_error
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.gpu import inference, training
 from training.gpu.clock import DRY_RUN, Budget, Scale, describe_machine, measure_ceilings
@@ -113,7 +114,7 @@ def crops_of(faces: training.FaceFile) -> NDArray[np.uint8]:
     return gray_to_rgb(faces.padded_crops[:32, CROP_SLICE, CROP_SLICE].cpu().numpy())
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.gpu_check", description=__doc__)
     parser.add_argument("out", nargs="?", type=Path, default=Path("runs/gpu_check"))
@@ -130,20 +131,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--pack", type=Path, metavar="DATA", help="write faces of DATA to OUT and stop"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     if options.pack:
         packed = training.pack(options.pack, options.out)
         print(f"{options.out}: {len(packed)} faces, {options.out.stat().st_size / 2**20:.1f} MiB")
         return 0
     if not options.dry_run and not torch.cuda.is_available():
-        print("gpu_check: PyTorch can use no CUDA device; --dry-run tries the program on the CPU")
-        return 1
+        reason = "PyTorch can use no CUDA device; --dry-run tries the program on the CPU"
+        return report_error("gpu_check", reason)
     device = "cpu" if options.dry_run else "cuda"
     try:
         results = run_checks(options, device, DRY_RUN if options.dry_run else Scale())
     except ValueError as error:
-        print(f"gpu_check: {error}", file=sys.stderr)
-        return 1
+        return report_error("gpu_check", error)
     wrong = [row for row in results.get("outputs", []) if not row["ok"]]
     for row in wrong:
         print(f"out of tolerance: {json.dumps(row)}", file=sys.stderr)
@@ -154,4 +154,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -11,8 +11,7 @@ the view, its mirror image (with the sides exchanged) and a smaller one. ``blend
 in the shards is the number of views, 3 or 1.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from fer_ros.blendshapes import BLENDSHAPES, MIRRORED_BLENDSHAPES
 from fer_ros.io.progress import ProgressBar
+from training.command_line import report_error
 from training.datasets.labeling import View, label_dataset, label_shard, make_parser
 from training.datasets.records import DatasetSource
 
@@ -103,14 +103,14 @@ def add_blendshapes(
     return f"{folder}: no blendshapes found in {missing} faces"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     command_line = make_parser(__doc__.split("\n\n")[0])
     command_line.add_argument("task", type=Path, help="face_landmarker.task")
     command_line.add_argument(
         "--average-views", action="store_true", help="mean over three views, for training splits"
     )
-    arguments = command_line.parse_args()
+    arguments = command_line.parse_args(argv)
     try:
         print(
             add_blendshapes(
@@ -122,8 +122,9 @@ def main() -> None:
             )
         )
     except (ValueError, OSError) as error:
-        sys.exit(f"label_blendshapes: {error}")
+        return report_error("label_blendshapes", error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

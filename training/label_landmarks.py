@@ -7,7 +7,7 @@ fractions of the crop, NaN where it detects no face. Run the same command again 
 was killed. ``training.datasets.labeling`` describes the views of the faces that the mesh gets.
 """
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fer_ros.alignment import crop_to_frame
 from fer_ros.io.progress import ProgressBar
+from training.command_line import report_error
 from training.datasets.labeling import VIEW_PX, View, label_dataset, label_shard, make_parser
 from training.datasets.localization import to_crop_fractions
 from training.datasets.records import DatasetSource
@@ -65,14 +66,15 @@ def add_landmarks(source: Path, images: Path | None, folder: Path) -> str:
     return f"{folder}: no landmarks found in {missing} faces"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    arguments = make_parser(__doc__.split("\n\n")[0]).parse_args()
+    arguments = make_parser(__doc__.split("\n\n")[0]).parse_args(argv)
     try:
         print(add_landmarks(arguments.source, arguments.images, arguments.dataset))
     except (ValueError, OSError) as error:
-        sys.exit(f"label_landmarks: {error}")
+        return report_error("label_landmarks", error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -23,6 +23,7 @@ dropped, cannot be decoded or have an unsupported format, or their folder denote
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,6 +36,7 @@ from fer_ros.alignment import similarity
 from fer_ros.config import parse_yaml
 from fer_ros.detector import FaceDetector
 from fer_ros.io.progress import ProgressBar, progress_bar, write_line
+from training.command_line import report_error
 from training.datasets.localization import (
     cut_padded_crop,
     decode_image,
@@ -322,17 +324,17 @@ def prepare(
     return result
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 1 when the dataset lacks images of its source."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser)
     parser.add_argument("target", type=Path, help="folder of the new dataset")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         source = from_arguments(arguments)
         result = prepare(source, arguments.target, make_dataset_detector(source.tight_crops))
     except (ValueError, OSError) as error:
-        sys.exit(f"prepare: {error}")
+        return report_error("prepare", error)
     if not source.labels and not source.has_landmarks:
         print(f"prepare: {arguments.source}: the images have no labels", file=sys.stderr)
     print(f"{arguments.target}: {format_report(result)}")
@@ -340,4 +342,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

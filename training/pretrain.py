@@ -12,7 +12,7 @@ is that of all processes together.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -193,10 +193,10 @@ def pretrain(config: PretrainConfig, data: Path, out: Path, context: Distributed
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(pretrain, PretrainConfig, __doc__)
+    return run_command(pretrain, PretrainConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

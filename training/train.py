@@ -12,7 +12,7 @@ Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``;
 that of all processes together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -261,10 +261,10 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(train, TrainConfig, __doc__)
+    return run_command(train, TrainConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -11,7 +11,7 @@ OUT gets ``landmarks.safetensors``, the weights of the last epoch, ``run.yaml``,
 GPUs or machines: ``torchrun --nproc-per-node N -m training.train_landmarks ...``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -200,10 +200,10 @@ def train_landmarks(
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(train_landmarks, LandmarksConfig, __doc__)
+    return run_command(train_landmarks, LandmarksConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

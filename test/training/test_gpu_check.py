@@ -178,7 +178,7 @@ def test_convolutions_of_the_training_are_benchmarked(monkeypatch, tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_the_reason_is_reported(tmp_path, capsys):
     assert command.main([str(tmp_path / "out")]) == 1
-    assert "PyTorch can use no CUDA device" in capsys.readouterr().out
+    assert capsys.readouterr().err.startswith("gpu_check: PyTorch can use no CUDA device")
     assert not (tmp_path / "out").exists()
 
 

@@ -10,8 +10,8 @@ format: a list of tensors, and their floats one after the other. OUT, a safetens
 import argparse
 import json
 import math
-import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fer_ros.models.backbones.mobilenet_v1 import MobileNet
+from training.command_line import report_error
 from training.engine.checkpoint import save_weights
 from training.pretrained.fold_normalization import fold_normalization
 
@@ -88,17 +89,18 @@ def _bias(tensors: dict[str, Tensor], layer: str) -> Tensor:
     return tensors[f"{_published(layer)}_bn/batchnorm_1/sub"]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("package", type=Path)
     parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         save_weights(arguments.out, mobilenet_faces(arguments.package))
     except (ValueError, OSError) as error:
-        sys.exit(f"mobilenet_faces: {error}")
+        return report_error("mobilenet_faces", error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
