@@ -71,7 +71,7 @@ class Result(NamedTuple):
 
 
 def best_epoch(out: Path) -> tuple[int, float, float]:
-    """Number of epochs of a run, and accuracy and mean recall of the best one."""
+    """Number of epochs of a run, and accuracy and balanced accuracy of the best one."""
     with (out / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: float(row["valid_accuracy"]))

@@ -153,7 +153,7 @@ class Training:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Accuracy and mean recall of the averaged weights at equal class shares."""
+        """Accuracy and balanced accuracy of the averaged weights at equal class shares."""
         network = cast(FaceNetwork, self.average.module).eval()
         logits = torch.cat(
             [
@@ -170,7 +170,7 @@ class Training:
         return {
             "steps": self.steps,
             "accuracy": accuracy(confusion).item() if len(labels) else 0.0,
-            "mean_recall": balanced_accuracy(confusion).item() if len(labels) else 0.0,
+            "balanced_accuracy": balanced_accuracy(confusion).item() if len(labels) else 0.0,
             "temperature": temperature,
         }
 
@@ -209,7 +209,7 @@ def measure_step(
 def train(
     faces: FaceFile, device: str, minutes: float, scale: Scale, out: Path
 ) -> Iterator[dict[str, Any]]:
-    """Train for some minutes; the model folder in ``out`` is that of the best mean recall."""
+    """Train for some minutes; ``out`` gets the model folder with the best balanced accuracy."""
     training = Training(faces, device, scale.training_batch)
     seconds, best = minutes * 60, -1.0
     start = validated = time.monotonic()
@@ -222,10 +222,10 @@ def train(
         if is_finished or now - validated >= scale.validation_interval_s:
             validated = now
             row = training.validate()
-            if row["mean_recall"] > best:
-                best = row["mean_recall"]
+            if row["balanced_accuracy"] > best:
+                best = row["balanced_accuracy"]
                 training.save(out / MODEL)
-            yield row | {"seconds": round(now - start, 1), "best_mean_recall": best}
+            yield row | {"seconds": round(now - start, 1), "best_balanced_accuracy": best}
         if is_finished:
             return
 
