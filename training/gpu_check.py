@@ -114,6 +114,15 @@ def crops_of(faces: training.FaceFile) -> NDArray[np.uint8]:
     return gray_to_rgb(faces.padded_crops[:32, CROP_SLICE, CROP_SLICE].cpu().numpy())
 
 
+def _pack(data: Path, out: Path) -> int:
+    try:
+        packed = training.pack(data, out)
+    except (ValueError, OSError) as error:
+        return report_error("gpu_check", error)
+    print(f"{out}: {len(packed)} faces, {out.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.gpu_check", description=__doc__)
@@ -133,16 +142,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     if options.pack:
-        packed = training.pack(options.pack, options.out)
-        print(f"{options.out}: {len(packed)} faces, {options.out.stat().st_size / 2**20:.1f} MiB")
-        return 0
+        return _pack(options.pack, options.out)
     if not options.dry_run and not torch.cuda.is_available():
         reason = "PyTorch can use no CUDA device; --dry-run tries the program on the CPU"
         return report_error("gpu_check", reason)
     device = "cpu" if options.dry_run else "cuda"
     try:
         results = run_checks(options, device, DRY_RUN if options.dry_run else Scale())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         return report_error("gpu_check", error)
     wrong = [row for row in results.get("outputs", []) if not row["ok"]]
     for row in wrong:

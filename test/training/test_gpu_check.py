@@ -239,6 +239,13 @@ def test_a_detector_on_another_device_than_asked_for_is_out_of_tolerance(monkeyp
         assert (row["ok"], row["probability_error"], row["fallback"]) == (True, 0.0, "")
 
 
+def test_datasets_that_cannot_be_packed_are_reported_in_one_line(tmp_path, capsys):
+    assert command.main([str(tmp_path / "faces.npz"), "--pack", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"gpu_check: {tmp_path / 'ferplus_train'}/dataset.yaml: no such file")
+    assert error.count("\n") == 1
+
+
 def test_faces_become_padded_crops_and_distributions(tmp_path):
     write_faces(tmp_path / "faces.npz", 6)
     faces = load_faces(tmp_path / "faces.npz", "cpu", 0)
