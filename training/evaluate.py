@@ -231,7 +231,7 @@ def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any
 
 
 def update_model_card(model: str, datasets: Path) -> dict[str, Any]:
-    """Measures everything, writes it into the model's folder and returns it."""
+    """Measure everything, write it into the folder of the model and return it."""
     config = ClassifierConfig(model=model, precision="fp32")
     on_cpu = replace(config, backend="onnx", device="cpu", threads=2)
     spent = latency(Classifier(on_cpu), datasets / "ferplus_test", on_cpu.threads)

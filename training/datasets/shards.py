@@ -289,7 +289,7 @@ class FaceDataset:
 
     @classmethod
     def open(cls, folder: Path) -> "FaceDataset":
-        """Raises ValueError when the dataset is missing, damaged or of another format."""
+        """Open a dataset. Raises ValueError when it is missing, damaged or of another format."""
         metadata = read_metadata(folder)
         count = _count_faces(folder, metadata.shards)
         if count != metadata.count:

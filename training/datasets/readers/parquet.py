@@ -117,7 +117,7 @@ def _sample(index: int, cells: dict, path: Path) -> Sample:
 
 
 def _image_reader(path: Path) -> Callable[[Sequence[Sample]], Iterator[bytes]]:
-    """Reads one row group at a time: a file can be larger than the memory."""
+    """A function that reads one row group at a time: a file can be larger than the memory."""
 
     def images(samples: Sequence[Sample]) -> Iterator[bytes]:
         with _arrow(path):
