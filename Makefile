@@ -67,7 +67,7 @@ smoke: setup
 experiments: setup
 	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of datasets" \
 	  "(python -m training.prepare), got '$(DATA)'" >&2; exit 1; }
-	$(BIN)/python -m training.experiments $(ARGS) "$(DATA)" out/experiments
+	$(BIN)/python -m training.experiments "$(DATA)" out/experiments $(ARGS)
 
 test: setup
 	$(BIN)/python $(PYTEST) $(ARGS)

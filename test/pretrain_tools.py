@@ -9,7 +9,7 @@ from dataset_tools import write_dataset
 
 from fer_ros.emotions import FERPLUS_VOTES
 from fer_ros.models.backbones.vit import IMAGENET, VitBackbone
-from training.ssl.base import SelfSupervisedMethod, make_backbone
+from training.ssl.base import SelfSupervisedMethod, make_pretraining_backbone
 from training.ssl.dino import Dino, DinoConfig
 from training.ssl.mae import Mae, MaeConfig
 
@@ -37,13 +37,13 @@ def write_datasets(folder: Path) -> Path:
 
 def dino(stream: str = "tiny", **config: object) -> Dino:
     torch.manual_seed(0)
-    backbone = make_backbone(stream)
+    backbone = make_pretraining_backbone(stream)
     return Dino(backbone.trunk, backbone.side_px, 0.5, DinoConfig(**{**DINO, **config}))
 
 
 def mae(stream: str = "tiny", **config: object) -> Mae:
     torch.manual_seed(0)
-    backbone = make_backbone(stream)
+    backbone = make_pretraining_backbone(stream)
     return Mae(backbone.trunk, backbone.side_px, 0.5, MaeConfig(**{**MAE, **config}))
 
 

@@ -1,9 +1,12 @@
 """Runs of the training commands: complete, killed, rejected, or in two processes."""
 
 import csv
+import io
 import os
+import re
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -26,10 +29,18 @@ def write_experiment(folder: Path, values: object) -> Path:
     return path
 
 
-def run(monkeypatch: pytest.MonkeyPatch, command: ModuleType, *arguments: object) -> None:
-    """Run a command in this process."""
-    monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
-    command.main()
+def run(command: ModuleType, *arguments: object) -> None:
+    """Run a command in this process. SystemExit with the line of its error when it fails."""
+    stderr = io.StringIO()
+    try:
+        with redirect_stderr(stderr):
+            code = command.main([*map(str, arguments)])
+    finally:
+        sys.stderr.write(stderr.getvalue())
+    if code:
+        program = command.__name__.rpartition(".")[2]
+        error = re.search(rf"^{program}: .*", stderr.getvalue(), re.MULTILINE | re.DOTALL)
+        raise SystemExit(error.group().rstrip("\n") if error else code)
 
 
 def skip_plots(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,15 +62,13 @@ def run_and_kill(monkeypatch: pytest.MonkeyPatch, command: ModuleType, *argument
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         epochs = iter([Trainer.train_epoch, kill])
         patched.setattr(Trainer, "train_epoch", lambda self, epoch: next(epochs)(self, epoch))
-        run(patched, command, *arguments)
+        run(command, *arguments)
 
 
-def check_rejected(
-    monkeypatch: pytest.MonkeyPatch, message: str, command: ModuleType, *arguments: object
-) -> None:
+def check_rejected(message: str, command: ModuleType, *arguments: object) -> None:
     """Run a command that ends with one line that matches ``message``."""
     with pytest.raises(SystemExit, match=message) as error:
-        run(monkeypatch, command, *arguments)
+        run(command, *arguments)
     assert "\n" not in str(error.value.code)
 
 
@@ -87,18 +96,19 @@ def run_in_two_forks(command: ModuleType, *arguments: object) -> None:
     )
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(torch.cuda, "is_available", lambda: False)  # it cannot be forked
-        patched.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
         patched.setenv("WORLD_SIZE", "2")
         patched.setenv("MASTER_ADDR", "127.0.0.1")
         patched.setenv("MASTER_PORT", str(store.port))
         patched.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
-        torch.multiprocessing.start_processes(_run_rank, (command,), nprocs=2, start_method="fork")
+        torch.multiprocessing.start_processes(
+            _run_rank, (command, *map(str, arguments)), nprocs=2, start_method="fork"
+        )
 
 
-def _run_rank(rank: int, command: ModuleType) -> None:
+def _run_rank(rank: int, command: ModuleType, *arguments: str) -> None:
     torch.set_num_threads(1)  # the threads of OpenMP, which earlier tests started, are not forked
     os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(rank)
-    command.main()
+    assert command.main(arguments) == 0
 
 
 def figures(out: Path) -> list[dict[str, float]]:

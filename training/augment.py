@@ -124,7 +124,7 @@ def transform_landmarks(points: Tensor, maps: Tensor, mirrored: Tensor) -> Tenso
 
 def photometric_augment(crops: Tensor, draws: RandomDraws, config: AugmentConfig) -> Tensor:
     """Change crops (B, 1, H, W) in 0..1: brightness, resolution, blur, JPEG, noise, occlusion."""
-    crops = _change_contrast(crops, draws, config)
+    crops = change_contrast(crops, draws, config)
     crops = _change_some(crops, draws, config.low_resolution, _LOW_SIDES_PX, _reduce_resolution)
     crops = _change_some(crops, draws, config.blur, _BLURS_PX, _blur)
     crops = _change_some(crops, draws, config.jpeg, _QUALITIES, jpeg_artifacts)
@@ -138,7 +138,8 @@ def _per_image(values: Tensor, crops: Tensor) -> Tensor:
     return values.to(crops).view(-1, 1, 1, 1)
 
 
-def _change_contrast(crops: Tensor, draws: RandomDraws, config: AugmentConfig) -> Tensor:
+def change_contrast(crops: Tensor, draws: RandomDraws, config: AugmentConfig) -> Tensor:
+    """Change contrast and brightness of crops (B, 1, H, W) in 0..1; the result is not clipped."""
     gain = _per_image(1.0 + draws.uniform(-config.contrast, config.contrast), crops)
     offset = _per_image(draws.uniform(-config.brightness, config.brightness), crops)
     mean = crops.mean(dim=(1, 2, 3), keepdim=True)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -49,7 +48,9 @@ from fer_ros.models.complexity import complexity_of
 from fer_ros.models.wrapper import FaceNetwork
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import Frame, FrameResult
+from training.command_line import report_error
 from training.reports.benchmarks import IntervalResult, Network, Results, page, write
+from training.timing import time_interleaved
 
 BASELINES = ("poster_v2", "efficientnet_b0", "vgg13")
 BATCHES = (1, 2, 5, 10)
@@ -57,7 +58,6 @@ DETECTION_INTERVALS = (1, 2, 3, 5)
 
 _SECONDS = 75.0
 _FULL_PASS_PX = 320  # long side of a frame that the detector searches whole
-_MIN_ROUNDS = 3
 _CPU = ClassifierConfig(device="cpu", precision="fp32")
 
 Work = Callable[[], object]
@@ -86,7 +86,7 @@ class _CoreOutputs(nn.Module):
         return tuple(value for value in output if value is not None)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; ``argv`` without the name of the program."""
     parser = argparse.ArgumentParser(prog="python -m training.benchmark", description=__doc__)
     parser.add_argument("--model", metavar="NAME", default=_CPU.model, help="default: %(default)s")
@@ -95,8 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         results = measure(arguments.model)
     except ModelError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
-        return 1
+        return report_error("benchmark", error)
     if arguments.write:
         write(results, Path(__file__).parents[1])
     print(page(results))
@@ -193,22 +192,6 @@ def _interval_result(
     )
 
 
-def time_interleaved(works: dict, seconds: float) -> dict:
-    """Median milliseconds of each work; every round runs all of them, for ``seconds``."""
-    for work in works.values():
-        work()
-    times_ms: dict = {key: [] for key in works}
-    end_s = perf_counter() + seconds
-    with progress_bar(unit="round") as bar:
-        while perf_counter() < end_s or len(times_ms[next(iter(works))]) < _MIN_ROUNDS:
-            for key, work in works.items():
-                start_s = perf_counter()
-                work()
-                times_ms[key].append((perf_counter() - start_s) * 1000)
-            bar.update()
-    return {key: float(np.median(values)) for key, values in times_ms.items()}
-
-
 def _candidates(
     model: str, int8: ModelManifest, baselines: tuple[str, ...], folder: Path, threads: int
 ) -> Iterator[Candidate]:
@@ -290,4 +273,4 @@ def _network(candidate: Candidate, times_ms: dict) -> Network:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

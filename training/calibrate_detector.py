@@ -9,9 +9,8 @@ point.
 
 import argparse
 import json
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -29,11 +28,12 @@ from fer_ros.detectors.centerface_int8 import OPERATORS, RANGES_FILE, name_nodes
 from fer_ros.detectors.session import DetectorSession, SessionNetwork
 from fer_ros.inference.onnx_session import OnnxSession
 from fer_ros.io.progress import progress_bar
-from training.benchmark import time_interleaved
-from training.datasets.localization import decode, fit_size
+from training.command_line import report_error
+from training.datasets.localization import decode_image, fit_size
 from training.datasets.readers.registry import open_source
 from training.datasets.records import DatasetSource, SourceRequest
-from training.detection_benchmark import textured_frame
+from training.datasets.scenes import textured_frame
+from training.timing import time_interleaved
 
 MAX_RECALL_DROP = 0.005
 """Largest drop of a recall with which int8 is kept."""
@@ -56,7 +56,7 @@ class GraphDetector(CenterFace):
         SessionNetwork.__init__(self, DetectorSession(session, lambda: session))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 when int8 is not kept."""
     parser = argparse.ArgumentParser(prog="python -m training.calibrate_detector")
     parser.description = __doc__.split("\n\n")[1]
@@ -69,8 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         return _run(train, valid)
     except (ValueError, OSError) as error:
-        print(f"calibrate_detector: {error}", file=sys.stderr)
-        return 1
+        return report_error("calibrate_detector", error)
 
 
 def _run(train: DatasetSource, valid: DatasetSource) -> int:
@@ -87,10 +86,8 @@ def _run(train: DatasetSource, valid: DatasetSource) -> int:
     print(f"320x256: {fp32_ms:.1f} ms, int8 {int8_ms:.1f} ms, ratio {int8_ms / fp32_ms:.2f}")
     drop = float(recalls[:, 0].mean() - recalls[:, 1].mean())
     if drop >= MAX_RECALL_DROP:
-        print(
-            f"calibrate_detector: int8 is not kept: it loses {drop:.2%} of recall", file=sys.stderr
-        )
-        return 1
+        error = f"int8 is not kept: it loses {drop:.2%} of recall"
+        return report_error("calibrate_detector", error)
     RANGES_FILE.write_text(json.dumps(ranges, indent=0, sort_keys=True) + "\n", encoding="utf-8")
     print(f"{RANGES_FILE}: {len(ranges)} activations")
     return 0
@@ -111,7 +108,7 @@ def photographs(source: DatasetSource, count: int) -> Iterator[Image]:
     order = np.random.default_rng(_SEED).permutation(len(source.samples))[:count]
     samples = source.at(order.tolist())
     for sample, data in zip(samples, source.read(samples), strict=True):
-        yield decode(data, sample.name)
+        yield decode_image(data, sample.name)
 
 
 def paste(
@@ -188,4 +185,4 @@ class _CalibrationReader(CalibrationDataReader):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

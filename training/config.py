@@ -140,10 +140,59 @@ class TrainConfig(LoopConfig):
             )
 
 
+@dataclass(frozen=True)
+class LandmarkAugmentConfig(AugmentConfig):
+    """Stronger views than those for emotions: landmarks move with the face."""
+
+    rotate_deg: float = config_field(30.0, "to either side", 0.0, 180.0)
+    scale: float = config_field(0.2, "fraction by which faces grow and shrink", 0.0, 0.5)
+    shift: float = config_field(0.1, "fraction of the crop's side, in both directions", 0.0, 0.5)
+    low_resolution: float = config_field(0.4, "probability of lost resolution", 0.0, 1.0)
+    erase: float = config_field(0.4, "probability of a covered rectangle", 0.0, 1.0)
+    mixup: float = config_field(0.0, "always off: landmarks cannot be mixed", 0.0, 0.0)
+    cutmix: float = config_field(0.0, "always off: landmarks cannot be mixed", 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class LandmarkOptimizerConfig(OptimizerConfig):
+    """Optimizer with a one-cycle schedule; the network has no backbone."""
+
+    lr: float = config_field(2e-3, "highest learning rate", 0.0, 1.0)
+    warmup: float = config_field(0.15, "fraction of the steps in which the rate rises", 0.0, 1.0)
+    weight_decay: float = config_field(0.01, "of all parameters", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class LandmarksConfig(LoopConfig):
+    """An experiment of ``training.train_landmarks``."""
+
+    train: list[str] = field(
+        default_factory=list, metadata={"description": "training datasets: folders below DATA"}
+    )
+    valid: list[str] = field(
+        default_factory=list,
+        metadata={"description": "validation datasets: folders below DATA"},
+    )
+    weights: str = config_field("", "file of weights to start from; empty: fresh ones")
+    augment: LandmarkAugmentConfig = field(default_factory=LandmarkAugmentConfig)
+    optimizer: LandmarkOptimizerConfig = field(default_factory=LandmarkOptimizerConfig)
+    epochs: int = config_field(4, "passes over the faces", 1, 100000)
+    batch_size: int = config_field(64, "samples in a step, of all processes together", 2, 65536)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for split in ("train", "valid"):
+            invalid = [
+                name for name in getattr(self, split) if not isinstance(name, str) or not name
+            ]
+            if invalid:
+                raise ValueError(f"{split}: expected names of datasets, got {invalid[0]!r}")
+
+
 def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:
     """Read settings from a YAML file; ``overrides`` (``optimizer.lr=1e-4``) replace values of it.
 
-    Raises ValueError when a key is unknown or a value is wrong.
+    Raises ValueError when a key is unknown or a value is wrong, OSError when there is no such file.
     """
     try:
         values = parse_yaml(path.read_bytes())

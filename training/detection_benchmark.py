@@ -9,25 +9,26 @@ Fewer ``--sequences`` take proportionally less time; the page names their number
 
 import argparse
 import csv
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.boxes import iou
 from fer_ros.config import DetectorConfig, TrackerConfig
 from fer_ros.detection_scheduler import DetectionScheduler
-from fer_ros.detector import DetectorError, ImageDetector, make_detector
+from fer_ros.detector import ImageDetector, make_detector
+from fer_ros.detectors.base import DetectorError
 from fer_ros.detectors.centerface import find_model, uses_int8
 from fer_ros.io.image_decoding import decode_image_file
 from fer_ros.io.progress import progress_bar
 from fer_ros.tracker import Tracker
 from fer_ros.types import FaceDetections, TrackedFace
+from training.command_line import report_error
+from training.datasets.scenes import add_noise, add_portrait, textured_frame
 from training.reports import detection as report
 
 FPS = 15.0
@@ -42,9 +43,6 @@ _SECONDS = 1.2
 _SECOND_FACE_SECONDS = 2.2
 _TRACKED_HEIGHT = 0.2  # of the frame's height
 _THREADS = 2
-_NOISE = 2.0  # standard deviation of the camera's noise, in gray levels
-_PORTRAIT_BOXES = ((184.5, 63.0, 268.5, 174.5), (183.5, 119.5, 362.0, 338.0))
-_TEXTURES = ("brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left", "rocket")
 
 Detect = Callable[[NDArray[np.uint8], float, Sequence[TrackedFace]], FaceDetections]
 
@@ -74,7 +72,7 @@ class Results:
     num_group_boxes: int
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; ``argv`` has no program name."""
     parser = argparse.ArgumentParser(
         prog="python -m training.detection_benchmark", description=__doc__
@@ -99,8 +97,7 @@ def main(argv: list[str] | None = None) -> int:
         measure_textures(plans, arguments.textured)
         groups, count = measure_groups(arguments.yunet, arguments.groups)
     except (DetectorError, OSError) as error:
-        print(f"detection_benchmark: {error}", file=sys.stderr)
-        return 1
+        return report_error("detection_benchmark", error)
     results = Results(plans, second_face, arguments.textured, groups, count)
     if arguments.write:
         report.write(results, Path(__file__).parents[1])
@@ -255,77 +252,5 @@ def _shows(faces: list[TrackedFace], box_xyxy: NDArray[np.float32]) -> bool:
     return bool((iou(box_xyxy[None], boxes) > _MIN_IOU).any())
 
 
-def textured_frame(random: np.random.Generator, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """A part of a photograph without people (H, W, 3)."""
-    import skimage.data
-
-    name = _TEXTURES[random.integers(len(_TEXTURES))]
-    folder = Path(skimage.data.__file__).parent
-    path = next(path for path in folder.glob(f"{name}.*") if path.suffix in {".png", ".jpg"})
-    photograph = decode_image_file(path.read_bytes())
-    width, height = size_wh
-    scale = max(width / photograph.shape[1], height / photograph.shape[0]) * random.uniform(
-        1.0, 1.3
-    )
-    size = (
-        max(width, round(photograph.shape[1] * scale)),
-        max(height, round(photograph.shape[0] * scale)),
-    )
-    large = cv2.resize(
-        photograph, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    )
-    x = random.integers(large.shape[1] - width + 1)
-    y = random.integers(large.shape[0] - height + 1)
-    return np.ascontiguousarray(large[y : y + height, x : x + width])
-
-
-def add_portrait(
-    background_rgb: NDArray[np.uint8], face_px: int, random: np.random.Generator, number: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """The frame with a portrait whose face has this height, and the face's box (4,)."""
-    portrait, box = _portrait(number)
-    scale = face_px / (box[3] - box[1])
-    if scale < 1:  # warpAffine skips pixels
-        portrait = cv2.GaussianBlur(portrait, (0, 0), 0.35 / scale)
-    height, width = background_rgb.shape[:2]
-    half = scale * (box[2:] - box[:2]) / 2
-    low, high = (
-        np.minimum(half, [width / 2, height / 2]),
-        np.maximum([width - half[0], height - half[1]], [width / 2, height / 2]),
-    )
-    center = random.uniform(low, high)
-    shift = center - scale * (box[:2] + box[2:]) / 2
-    to_frame = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-    frame = background_rgb.copy()
-    cv2.warpAffine(
-        portrait, to_frame, (width, height), dst=frame, borderMode=cv2.BORDER_TRANSPARENT
-    )
-    return frame, np.concatenate([center - half, center + half]).astype(np.float32)
-
-
-def _portrait(number: int) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Collins or Hopper, every second time mirrored, and the box of the face."""
-    from matplotlib.cbook import get_sample_data
-    from skimage.data import astronaut
-
-    if number % 2:
-        path = get_sample_data("grace_hopper.jpg", asfileobj=False)
-        portrait = decode_image_file(Path(str(path)).read_bytes())
-    else:
-        portrait = np.asarray(astronaut(), np.uint8)
-    box = np.array(_PORTRAIT_BOXES[number % 2])
-    if number // 2 % 2:
-        portrait = np.ascontiguousarray(portrait[:, ::-1])
-        box = np.array([portrait.shape[1] - box[2], box[1], portrait.shape[1] - box[0], box[3]])
-    return portrait, box
-
-
-def add_noise(image_rgb: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
-    """The image with noise, the same pattern for all rows of a block, which is fast enough."""
-    noise = random.normal(0, _NOISE, (64, image_rgb.shape[1], 3)).astype(np.int16)
-    rows = np.resize(noise, image_rgb.shape)
-    return np.asarray(cv2.add(image_rgb, rows, dtype=cv2.CV_8U), np.uint8)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

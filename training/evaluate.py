@@ -24,8 +24,7 @@ import argparse
 import json
 import math
 import os
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +42,9 @@ from fer_ros.evaluation.report import plots
 from fer_ros.inference.model_store import ModelManifest
 from fer_ros.types import CROP_SIZE_PX
 from training.augment import sample_crops, transform_landmarks
+from training.command_line import report_error
 from training.datasets.ferplus_votes import PROTOCOLS, has_emotion_votes
+from training.datasets.landmarks import load_landmarks
 from training.datasets.localization import make_dataset_detector
 from training.datasets.readers.registry import OPTIONS, add_options, from_arguments
 from training.datasets.records import DatasetSource
@@ -61,25 +62,24 @@ from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_c
 from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
 from training.metrics.operating_points import at_each_point, risk_coverage
-from training.metrics.predictions import Floats, predict, predict_arrays, predict_with_flip
+from training.metrics.predictions import predict, predict_arrays, predict_with_flip
 from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
 from training.reports.html import page
 from training.reports.model_card import card_text, web_figures
-from training.train_landmarks import load_landmarks
 
 ROTATION_DEG = 20.0
 LATENCY_FACES = 300
 
 
 def score(
-    predictions: dict[str, Floats],
+    predictions: dict[str, NDArray[np.float32]],
     faces: Faces,
     counted: dict[str, NDArray[np.bool_]],
     votes: NDArray[np.int64] | None = None,
     persons: NDArray[np.str_] | None = None,
 ) -> dict[str, Any]:
-    """Metrics by name, plain and with ``-flip``, of the predictions of ``read_twice``.
+    """Metrics by name, plain and with ``-flip``, of the results of ``predict_with_flip``.
 
     ``counted``: rows (N,) of each name. ``votes`` (N, 10) of the faces add ``annotator_agreement``.
     ``persons`` (N,): ids, "" if unknown.
@@ -97,7 +97,7 @@ def score(
 
 
 def check_labels(labels: str, annotated: bool, protocols: list[str], where: Path) -> None:
-    """ValueError, one line, when data with such ``labels`` cannot be scored by the protocols.
+    """Raise ValueError, one line, when data with these labels cannot be scored by ``protocols``.
 
     ``annotated``: it has landmarks.
     """
@@ -112,7 +112,7 @@ def check_labels(labels: str, annotated: bool, protocols: list[str], where: Path
 def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict[str, Any]:
     """The figures on one dataset; no ``protocols``: all that fit.
 
-    ValueError, one line, when the dataset has nothing to score, or no votes for the protocols.
+    Raises ValueError, one line, when it has nothing to score, or no votes for the protocols.
     """
     dataset = FaceDataset.open(folder)
     annotated = dataset.has("landmarks68") and bool(
@@ -231,7 +231,7 @@ def latency(classifier: Classifier, folder: Path, threads: int) -> dict[str, Any
 
 
 def update_model_card(model: str, datasets: Path) -> dict[str, Any]:
-    """Measures everything, writes it into the model's folder and returns it."""
+    """Measure everything, write it into the folder of the model and return it."""
     config = ClassifierConfig(model=model, precision="fp32")
     on_cpu = replace(config, backend="onnx", device="cpu", threads=2)
     spent = latency(Classifier(on_cpu), datasets / "ferplus_test", on_cpu.threads)
@@ -337,10 +337,7 @@ def format_results(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0],
-        allow_abbrev=False,
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--model", required=True, help="name or folder of a model")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument(
@@ -368,10 +365,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = _parser()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     arguments.options = [
         name for name in OPTIONS if getattr(arguments, name) != parser.get_default(name)
     ]
@@ -392,9 +389,10 @@ def main() -> None:
         if arguments.html:
             arguments.html.write_text(page(results), encoding="utf-8")
     except (ValueError, OSError) as error:
-        sys.exit(f"evaluate: {error}")
+        return report_error("evaluate", error)
     print(*format_results(results), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

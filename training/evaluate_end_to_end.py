@@ -18,7 +18,7 @@ scenes. Prints JSON:
 
 import argparse
 import json
-import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from fer_ros.mirror_average import average_mirrored
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.quality import yaw_deg
 from fer_ros.types import FacePredictions, Frame
-from training.datasets.localization import decode, fit_size, pad_to_frame
+from training.command_line import report_error
+from training.datasets.localization import decode_image, fit_size, pad_to_frame
 from training.datasets.readers.registry import add_arguments, from_arguments
 from training.datasets.records import DatasetSource
 from training.datasets.shards import CROP_SLICE, FaceDataset
@@ -45,8 +46,6 @@ SCENE_WH = (640, 480)
 YAW_EDGES_DEG = (0, 15, 30, 45, 60, 90)
 IMAGE_PX = 192  # long side in the scene
 
-Floats = NDArray[np.float32]
-
 
 def scene(image_rgb: NDArray[np.uint8], image_px: int = IMAGE_PX) -> NDArray[np.uint8]:
     """Place an image (H, W, 3), resized to ``image_px``, in the center of a scene (480, 640, 3)."""
@@ -56,7 +55,7 @@ def scene(image_rgb: NDArray[np.uint8], image_px: int = IMAGE_PX) -> NDArray[np.
 
 def predict_scene(
     pipeline: EmotionPipeline, scene_rgb: NDArray[np.uint8]
-) -> tuple[Floats | None, bool]:
+) -> tuple[NDArray[np.float32] | None, bool]:
     """Probabilities (8,) of the best face, or None, and whether it passes the quality gate."""
     pipeline.reset()
     faces = pipeline(Frame(scene_rgb, 0.0)).faces
@@ -68,7 +67,10 @@ def predict_scene(
 
 
 def compare(
-    end_to_end: Floats, prepared: Floats, labels: NDArray[np.int64], readable: NDArray[np.bool_]
+    end_to_end: NDArray[np.float32],
+    prepared: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    readable: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Metrics of probabilities (N, 8) end to end, NaN without a detected face, and of crops."""
     detected = ~np.isnan(end_to_end[:, 0])
@@ -87,7 +89,9 @@ def compare(
     }
 
 
-def by_yaw(detected: NDArray[np.bool_], points_xy: Floats) -> dict[str, dict[str, Any]]:
+def by_yaw(
+    detected: NDArray[np.bool_], points_xy: NDArray[np.float32]
+) -> dict[str, dict[str, Any]]:
     """Images and fraction ``detected`` (N,), by the yaw of landmarks (N, 68, 2)."""
     yaws = np.array([abs(yaw_deg(points)) for points in points_xy])
     groups = {}
@@ -116,7 +120,7 @@ def measure(
     for index, (sample, data) in enumerate(
         progress_bar(images, total=len(samples), description="scenes")
     ):
-        scene_rgb = scene(decode(data, sample.name), image_px)
+        scene_rgb = scene(decode_image(data, sample.name), image_px)
         probabilities, readable[index] = predict_scene(pipeline, scene_rgb)
         if probabilities is not None:
             end_to_end[index] = probabilities
@@ -129,7 +133,7 @@ def measure(
     return {**results, "by_yaw": by_yaw(~np.isnan(end_to_end[:, 0]), prepared.points_xy)}
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser)
@@ -138,7 +142,7 @@ def main() -> None:
     parser.add_argument(
         "--image-px", type=int, default=IMAGE_PX, help="long side of an image in the scene"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if not 8 <= arguments.image_px <= SCENE_WH[1]:
         parser.error(f"--image-px: expected 8 to {SCENE_WH[1]}, found {arguments.image_px}")
     config = PipelineConfig(
@@ -149,9 +153,10 @@ def main() -> None:
         source, dataset = from_arguments(arguments), FaceDataset.open(arguments.dataset)
         results = measure(source, dataset, EmotionPipeline(config), arguments.image_px)
     except (ValueError, OSError) as error:
-        sys.exit(f"evaluate_end_to_end: {error}")
+        return report_error("evaluate_end_to_end", error)
     print(json.dumps(results, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

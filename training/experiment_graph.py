@@ -4,9 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from training.config import TrainConfig, read_config
+from training.config import LandmarksConfig, TrainConfig, read_config
 from training.ssl.config import PretrainConfig
-from training.train_landmarks import LandmarksConfig
 
 CONFIGS = Path(__file__).with_name("configs")
 """One file for each experiment, in folders; names are unique over all of them."""

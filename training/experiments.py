@@ -11,7 +11,7 @@ complete it.
 
 import argparse
 import csv
-import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,7 +19,8 @@ from textwrap import shorten
 from typing import Any, NamedTuple
 
 from fer_ros.models.complexity import complexity_of
-from training.config import TrainConfig, read_config
+from training.command_line import report_error
+from training.config import LandmarksConfig, TrainConfig, read_config
 from training.engine.metrics_logger import write_text
 from training.experiment_graph import (
     Experiment,
@@ -31,7 +32,7 @@ from training.experiment_graph import (
 from training.pretrain import pretrain
 from training.ssl.config import PretrainConfig
 from training.train import train
-from training.train_landmarks import LandmarksConfig, train_landmarks
+from training.train_landmarks import train_landmarks
 
 EXPERIMENTS = {
     "vit_base_scratch": None,
@@ -70,7 +71,7 @@ class Result(NamedTuple):
 
 
 def best_epoch(out: Path) -> tuple[int, float, float]:
-    """Number of epochs of a run, and accuracy and mean recall of the best one."""
+    """Number of epochs of a run, and accuracy and balanced accuracy of the best one."""
     with (out / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     best = max(rows, key=lambda row: float(row["valid_accuracy"]))
@@ -149,7 +150,7 @@ def select(names: list[str]) -> list[str]:
     return names
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 when an experiment failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("data", type=Path)
@@ -160,7 +161,7 @@ def main() -> int:
             f"--{name.replace('_', '-')}", type=int, help="replaces the value of each file"
         )
     parser.add_argument("--seeds", type=int, default=1, help="runs of each")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args(argv)  # names may follow the options
     try:
         names = select(arguments.names)
     except ValueError as error:
@@ -173,10 +174,10 @@ def main() -> int:
         text = ", ".join(f"{value} {key}" for key, value in budget.items())
         write_text(arguments.out / "table.md", table(results, text or "as in its file"))
         if results[-1].error:
-            print(f"experiments: {name}: {results[-1].error}", file=sys.stderr)
+            report_error("experiments", f"{name}: {results[-1].error}")
     print((arguments.out / "table.md").read_text(encoding="utf-8"))
     return 1 if any(result.error for result in results) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

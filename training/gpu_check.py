@@ -1,18 +1,18 @@
 """``python -m training.gpu_check [OUT]``: is the GPU path right, and how fast is it?
 
 Compares the outputs of a GPU with those of the CPU, measures latency, throughput, whole frames,
-memory and the training step, and with ``--train`` trains a model. Needs PyTorch, timm, ONNX Runtime
-and NumPy only; what needs more is left out and reported. OUT gets ``gpu_check.json`` and
-``gpu_check.md`` after each section, so a run that ends early keeps what it has. The exit code is 1
-when an output is out of tolerance or a section fails. ``--pack DATA`` writes the file that
-``--faces`` takes.
+memory and the training step, and with ``--train`` trains a model. Needs PyTorch, torchvision, timm,
+safetensors, NumPy and PyYAML only; what needs more, such as ONNX Runtime or OpenCV, is left out and
+reported. OUT gets ``gpu_check.json`` and ``gpu_check.md`` after each section, so a run that ends
+early keeps what it has. The exit code is 1 when an output is out of tolerance or a section fails.
+``--pack DATA`` writes the file that ``--faces`` takes.
 """
 
 import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from fer_ros.inference.model_store import ModelError
-from fer_ros.types import CROP_SIZE_PX
+from training.command_line import report_error
+from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.gpu import inference, training
 from training.gpu.clock import DRY_RUN, Budget, Scale, describe_machine, measure_ceilings
 from training.gpu.report import page
 
 _MADE_UP_FACES = 4096
-_MARGIN_PX = 16
 _FAILED = "failed: "
 
 
@@ -111,12 +111,19 @@ def run_checks(arguments: argparse.Namespace, device: str, scale: Scale) -> dict
 
 def crops_of(faces: training.FaceFile) -> NDArray[np.uint8]:
     """Crops (N, 112, 112, 3) of the first faces."""
-    inner = slice(_MARGIN_PX, _MARGIN_PX + CROP_SIZE_PX)
-    gray = faces.padded_crops[:32, inner, inner].cpu().numpy()
-    return np.repeat(gray[..., None], 3, axis=3)
+    return gray_to_rgb(faces.padded_crops[:32, CROP_SLICE, CROP_SLICE].cpu().numpy())
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _pack(data: Path, out: Path) -> int:
+    try:
+        packed = training.pack(data, out)
+    except (ValueError, OSError) as error:
+        return report_error("gpu_check", error)
+    print(f"{out}: {len(packed)} faces, {out.stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m training.gpu_check", description=__doc__)
     parser.add_argument("out", nargs="?", type=Path, default=Path("runs/gpu_check"))
@@ -133,20 +140,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--pack", type=Path, metavar="DATA", help="write faces of DATA to OUT and stop"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     if options.pack:
-        packed = training.pack(options.pack, options.out)
-        print(f"{options.out}: {len(packed)} faces, {options.out.stat().st_size / 2**20:.1f} MiB")
-        return 0
+        return _pack(options.pack, options.out)
     if not options.dry_run and not torch.cuda.is_available():
-        print("gpu_check: PyTorch can use no CUDA device; --dry-run tries the program on the CPU")
-        return 1
+        reason = "PyTorch can use no CUDA device; --dry-run tries the program on the CPU"
+        return report_error("gpu_check", reason)
     device = "cpu" if options.dry_run else "cuda"
     try:
         results = run_checks(options, device, DRY_RUN if options.dry_run else Scale())
-    except ValueError as error:
-        print(f"gpu_check: {error}", file=sys.stderr)
-        return 1
+    except (ValueError, OSError) as error:
+        return report_error("gpu_check", error)
     wrong = [row for row in results.get("outputs", []) if not row["ok"]]
     for row in wrong:
         print(f"out of tolerance: {json.dumps(row)}", file=sys.stderr)
@@ -157,4 +161,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

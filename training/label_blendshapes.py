@@ -5,14 +5,13 @@ of MediaPipe's Face Landmarker (float16, version 1; Apache-2.0), which runs in t
 ``requirements/mediapipe.txt``. Adds ``blendshapes`` (N, 52) in 0..1 to the shards of the dataset,
 NaN where it detects no face. Run the same command again to resume one that was killed.
 
-The landmarker gets the same view of a face as that of ``training.label_landmarks``. Its answers
-differ between views of one face: with ``--average-views``, meant for training splits, each label is
-the mean of those for the view, its mirror image (with the sides exchanged) and a smaller one.
-``blendshape_views`` (N,) in the shards is the number of views, 3 or 1.
+The landmarker gets the views of ``training.datasets.labeling``. Its answers differ between views of
+one face: with ``--average-views``, meant for training splits, each label is the mean of those for
+the view, its mirror image (with the sides exchanged) and a smaller one. ``blendshape_views`` (N,)
+in the shards is the number of views, 3 or 1.
 """
 
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 
 from fer_ros.blendshapes import BLENDSHAPES, MIRRORED_BLENDSHAPES
 from fer_ros.io.progress import ProgressBar
+from training.command_line import report_error
+from training.datasets.labeling import View, label_dataset, label_shard, make_parser
 from training.datasets.records import DatasetSource
-from training.label_landmarks import View, label_dataset, label_shard, parser
 
 if TYPE_CHECKING:
     from mediapipe.tasks.python.components.containers.category import Category
@@ -103,14 +103,14 @@ def add_blendshapes(
     return f"{folder}: no blendshapes found in {missing} faces"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    command_line = parser(__doc__.split("\n\n")[0])
+    command_line = make_parser(__doc__.split("\n\n")[0])
     command_line.add_argument("task", type=Path, help="face_landmarker.task")
     command_line.add_argument(
         "--average-views", action="store_true", help="mean over three views, for training splits"
     )
-    arguments = command_line.parse_args()
+    arguments = command_line.parse_args(argv)
     try:
         print(
             add_blendshapes(
@@ -122,8 +122,9 @@ def main() -> None:
             )
         )
     except (ValueError, OSError) as error:
-        sys.exit(f"label_blendshapes: {error}")
+        return report_error("label_blendshapes", error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -58,7 +58,7 @@ def make_targets(
     return (1 - config.label_smoothing) * votes + config.label_smoothing * even
 
 
-class Loss:
+class LogitAdjustedCrossEntropy:
     """Cross-entropy of logits (B, C) and targets (B, C), with logit adjustment.
 
     Adding the logarithm of the class shares of a face's dataset to its logits makes the bare
@@ -88,7 +88,10 @@ class BlendshapeLoss:
     _MIN_VARIANCE = 0.002  # or blendshapes that rarely change would outweigh the others
 
     def __init__(self, blendshapes: Tensor) -> None:
-        """``blendshapes``: those of the training faces (N, 52), with NaN where they are unknown."""
+        """``blendshapes``: those of the training faces (N, 52), with NaN where they are unknown.
+
+        Raises ValueError when fewer than two faces have any.
+        """
         known = blendshapes[blendshapes.isfinite().all(dim=1)]
         if len(known) < 2:
             raise ValueError(

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import IO
 import numpy as np
 
 from fer_ros.io.synthetic import tiled_faces
-from training.reports.detection import PIPELINES_HEADING, replace_section, table
+from training.command_line import report_error
+from training.reports.detection import PIPELINES_HEADING, replace_section
+from training.reports.markdown import table
 
 FACES = (1, 5)
 
@@ -76,7 +78,7 @@ class PipelineRatio:
     ours_ms: tuple[float, float]
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The command; ``argv`` without the program's name."""
     parser = argparse.ArgumentParser(
         prog="python -m training.pipeline_comparison", description=__doc__
@@ -90,8 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.write:
             replace_section(_ROOT, PIPELINES_HEADING, text)
     except (ComparisonError, OSError) as error:
-        print(f"pipeline_comparison: {error}", file=sys.stderr)
-        return 1
+        return report_error("pipeline_comparison", error)
     print(text)
     return 0
 
@@ -197,4 +198,4 @@ def _read(process: "subprocess.Popen[str]") -> list[float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -23,6 +23,7 @@ dropped, cannot be decoded or have an unsupported format, or their folder denote
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -35,9 +36,10 @@ from fer_ros.alignment import similarity
 from fer_ros.config import parse_yaml
 from fer_ros.detector import FaceDetector
 from fer_ros.io.progress import ProgressBar, progress_bar, write_line
+from training.command_line import report_error
 from training.datasets.localization import (
     cut_padded_crop,
-    decode,
+    decode_image,
     denormalize_affine,
     find_face,
     find_in_photograph,
@@ -116,7 +118,7 @@ def make_shard(
     for index, sample, data in source.images(start, stop):
         bar.update()
         try:
-            image_rgb = decode(data, sample.name)
+            image_rgb = decode_image(data, sample.name)
         except ValueError as error:
             write_line(f"prepare: {error}")
             excluded["undecodable"].append(sample.name)
@@ -208,7 +210,10 @@ def _partial_digest(path: Path) -> str:
 
 
 def align_undetected(source: DatasetSource, target: Path, shards: int) -> None:
-    """Align undetected faces by the median affine of the dataset. ValueError: no face at all."""
+    """Align undetected faces by the median affine of the dataset.
+
+    Raises ValueError when no face was detected in any image.
+    """
     keys = ("frame_to_crop", "size_px", "detected")
     parts: dict[str, list[NDArray]] = {key: [] for key in keys}
     for index in range(shards):
@@ -236,7 +241,7 @@ def _align_shard(source: DatasetSource, path: Path, median: NDArray[np.float32])
     for entry, sample, data in zip(missing, samples, source.read(samples), strict=True):
         to_crop = denormalize_affine(median, columns["size_px"][entry])
         columns["frame_to_crop"][entry] = to_crop
-        columns["padded_crop"][entry] = cut_padded_crop(decode(data, sample.name), to_crop)
+        columns["padded_crop"][entry] = cut_padded_crop(decode_image(data, sample.name), to_crop)
         columns["padded_crop_hash"][entry] = pixel_hash(columns["padded_crop"][entry])
     write_shard(path, columns)
 
@@ -319,17 +324,17 @@ def prepare(
     return result
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 1 when the dataset lacks images of its source."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add_arguments(parser)
     parser.add_argument("target", type=Path, help="folder of the new dataset")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         source = from_arguments(arguments)
         result = prepare(source, arguments.target, make_dataset_detector(source.tight_crops))
     except (ValueError, OSError) as error:
-        sys.exit(f"prepare: {error}")
+        return report_error("prepare", error)
     if not source.labels and not source.has_landmarks:
         print(f"prepare: {arguments.source}: the images have no labels", file=sys.stderr)
     print(f"{arguments.target}: {format_report(result)}")
@@ -337,4 +342,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -12,7 +12,7 @@ is that of all processes together.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,7 +37,7 @@ from training.engine.command import in_distributed_context, run_command
 from training.engine.distributed import DistributedContext, epoch_generator
 from training.engine.metrics_logger import write_settings
 from training.engine.trainer import Task, Trainer
-from training.ssl.base import SelfSupervisedMethod, make_backbone
+from training.ssl.base import SelfSupervisedMethod, make_pretraining_backbone
 from training.ssl.config import PretrainConfig
 from training.ssl.dino import Dino
 from training.ssl.knn import knn_accuracy
@@ -75,7 +75,7 @@ def make_method(config: PretrainConfig) -> tuple[SelfSupervisedMethod, VitBackbo
 
     Raises ValueError when the settings do not fit together.
     """
-    backbone = make_backbone(config.backbone, config.drop_path, config.weights)
+    backbone = make_pretraining_backbone(config.backbone, config.drop_path, config.weights)
     shape = (copy.deepcopy(backbone.trunk), backbone.side_px, config.views.area)
     if config.method == "dino":
         return Dino(*shape, config.dino), backbone
@@ -144,11 +144,11 @@ class PretrainingTask(Task):
         return network(views, numbers, step, self.total_steps)
 
     def after_backward(self, step: int) -> None:
-        """Pass on to the method."""
+        """Let the method change the gradients."""
         self.method.after_backward(step // self.steps_per_epoch)
 
     def after_step(self, step: int) -> None:
-        """Pass on to the method."""
+        """Let the method update its other networks, such as a teacher."""
         self.method.after_step(step, self.total_steps)
 
     def validate(self, network: nn.Module, epoch: int) -> dict[str, float]:
@@ -193,10 +193,10 @@ def pretrain(config: PretrainConfig, data: Path, out: Path, context: Distributed
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(pretrain, PretrainConfig, __doc__)
+    return run_command(pretrain, PretrainConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -7,8 +7,7 @@ Reports ``ferplus_test``, and latencies measured in alternation.
 """
 
 import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +21,10 @@ from fer_ros.inference.model_store import find_model, read_manifest
 from fer_ros.inference.onnx_session import OnnxSession
 from fer_ros.io.progress import progress_bar
 from fer_ros.types import CROP_SIZE_PX
-from training.benchmark import time_interleaved
+from training.command_line import report_error
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.datasets.splits import load_faces
+from training.timing import time_interleaved
 
 MAX_ACCURACY_DROP = 0.005
 """Largest drop of the accuracy with which int8 is kept."""
@@ -84,7 +84,7 @@ def latencies(fp32: OnnxSession, int8: OnnxSession, seconds: float = _SECONDS) -
         yield f"faces {count}: {fp32_ms:.1f} ms, int8 {int8_ms:.1f} ms, ratio {ratio:.2f}"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 when int8 is not kept."""
     parser = argparse.ArgumentParser(prog="python -m training.quantize", description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="name or folder of a model")
@@ -94,8 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(arguments.model, arguments.data, arguments.out)
     except (ValueError, OSError) as error:
-        print(f"quantize: {error}", file=sys.stderr)
-        return 1
+        return report_error("quantize", error)
 
 
 def _run(model: str, data: Path, out: Path) -> int:
@@ -117,16 +116,12 @@ def _run(model: str, data: Path, out: Path) -> int:
     drop = results["valid"].accuracy - results["valid"].int8_accuracy
     shift_px = results["valid"].landmark_shift_px
     if drop > MAX_ACCURACY_DROP or shift_px > MAX_LANDMARK_SHIFT_PX:
-        print(
-            f"quantize: {manifest.name}: int8 is not kept: it loses {drop:.2%} of accuracy and "
-            f"shifts the landmarks by {shift_px:.2f} px",
-            file=sys.stderr,
-        )
-        return 1
+        error = f"int8 is not kept: it loses {drop:.2%} of accuracy and shifts the landmarks by"
+        return report_error("quantize", f"{manifest.name}: {error} {shift_px:.2f} px")
     saved = save_quantized(manifest, quantized, out)
     print(f"{saved.name}: {saved.folder}, {len(quantized) / 2**20:.1f} MiB")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -9,9 +9,8 @@ All commands share this process, because importing PyTorch takes longer than run
 import argparse
 import os
 import shlex
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ from fer_ros import cli
 from fer_ros.io.synthetic import synthetic_frames
 from fer_ros.models.mobilefacenet import MobileFaceNet
 from training import evaluate, prepare, pretrain, train
+from training.command_line import report_error
 
 FRAMES = {"train": (20, 28, 36, 44), "valid": (95, 103), "test": (111, 119)}
 """Numbers of the sample's frames in each split; their labels are arbitrary and alternate."""
@@ -67,14 +67,14 @@ def write_experiments(out: Path) -> None:
         (out / f"{name}.yaml").write_text(text, encoding="utf-8")
 
 
-def call(main: Callable[[], int | None], *words: object) -> None:
-    """Shows a command and runs it. SystemExit, with its line or code, when it fails."""
+def call(main: Callable[[list[str]], int], *words: object) -> None:
+    """Show a command and run it. Raises SystemExit with its code when it fails."""
     command = [str(word) for word in words]
     print(f"$ {shlex.join(command)}", flush=True)
     started = time.monotonic()
-    sys.argv = command[command.index("-m") + 1 :] if "-m" in command else command
-    if code := main():
-        sys.exit(code)
+    first = command.index("-m") + 2 if "-m" in command else 1
+    if code := main(command[first:]):
+        raise SystemExit(code)
     print(f"  {time.monotonic() - started:.1f} s", flush=True)
 
 
@@ -97,21 +97,23 @@ def smoke(out: Path) -> None:
     call(evaluate.main, *python, "training.evaluate", *words)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("out", type=Path, help="a new folder, for all that is made")
-    out = parser.parse_args().out
+    out = parser.parse_args(argv).out
     started = time.monotonic()
     try:
         out.mkdir(parents=True)
     except OSError as error:
-        sys.exit(f"smoke: {out}: expected a new folder that can be made: {error.strerror}")
+        message = f"{out}: expected a new folder that can be made: {error.strerror}"
+        return report_error("smoke", message)
     os.environ["FER_ROS_CACHE"] = str((out / "cache").absolute())  # for the exported model
     torch.set_num_threads(1)  # on a busy machine, several would wait for each other
     smoke(out)
     print(f"smoke: all of it works, in {time.monotonic() - started:.0f} s")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -3,15 +3,16 @@
 DATA holds the datasets of ``training.prepare``. OUT gets ``run.yaml``, ``metrics.csv``, plots,
 ``last.pt`` and, in ``OUT/model/<name of OUT>``, the model folder of the epoch with the best score
 so far: accuracy on the validation dataset and, where ``data.balanced_valid`` names another one, the
-mean of that and of accuracy and mean recall there at equal class priors. Run the same command again
-to resume a run that was killed: the result is the same as without the interruption. ``KEY=VALUE``
-replaces a setting of the file, such as ``optimizer.lr=1e-4`` or ``network.image_weights=FILE``.
+mean of that and of accuracy and balanced accuracy there at equal class priors. Run the same command
+again to resume a run that was killed: the result is the same as without the interruption.
+``KEY=VALUE`` replaces a setting of the file, such as ``optimizer.lr=1e-4`` or
+``network.image_weights=FILE``.
 
 Several GPUs or machines: ``torchrun --nproc-per-node N -m training.train ...``; ``batch_size`` is
 that of all processes together.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -39,13 +40,13 @@ from training.augment import (
 )
 from training.calibration import fit_temperature
 from training.config import TrainConfig
-from training.datasets.splits import Faces, load_faces, load_splits, subsample
+from training.datasets.splits import Faces, load_balanced_valid, load_splits, subsample
 from training.engine.command import in_distributed_context, run_command
 from training.engine.distributed import DistributedContext, epoch_generator
 from training.engine.metrics_logger import write_settings
 from training.engine.optimizer import make_cosine_schedule, make_optimizer, parameter_groups
 from training.engine.trainer import Task, Trainer
-from training.losses import BlendshapeLoss, Loss, make_targets
+from training.losses import BlendshapeLoss, LogitAdjustedCrossEntropy, make_targets
 from training.models.distillation import add_teacher_targets
 from training.models.factory import backbone_blocks, build, resolve_architecture
 from training.reports.plots import draw_classes, draw_confusion
@@ -89,7 +90,7 @@ class EmotionTask(Task):
         self.schedule = make_cosine_schedule(
             self.optimizer, config.optimizer, config.epochs * self.steps_per_epoch
         )
-        self.loss = Loss(config.loss)
+        self.loss = LogitAdjustedCrossEntropy(config.loss)
         self.blendshape_loss = (
             BlendshapeLoss(faces.blendshapes.to(context.device))
             if config.loss.blendshape_weight
@@ -129,7 +130,10 @@ class EmotionTask(Task):
     def compute_loss(
         self, network: nn.Module, batch: tuple[Tensor, ...], step: int
     ) -> dict[str, Tensor]:
-        """Cross-entropy and, if it has a weight, the error of the blendshapes."""
+        """Cross-entropy and, if it has a weight, the error of the blendshapes.
+
+        Raises ValueError when the blendshapes have a weight, but the network has none.
+        """
         crops, all_targets = batch
         targets, offsets, shapes, known = all_targets.split(_TARGETS, dim=1)
         output = network(crops)
@@ -163,7 +167,7 @@ class EmotionTask(Task):
         }
         if self.balanced_valid is not None:
             metrics |= self._validate_balanced(network)
-            balanced = metrics["balanced_temperature"]
+            balanced = metrics["balanced_valid_temperature"]
             if self.config.loss.logit_adjustment:
                 natural = Prior(temperature, tuple(shares.clamp_min(_MIN_SHARE).tolist()))
                 self.priors = {BALANCED: Prior(balanced), NATURAL: natural}
@@ -179,16 +183,16 @@ class EmotionTask(Task):
         predicted = logits.argmax(dim=1)
         confusion = confusion_matrix(faces.labels.numpy(), predicted.numpy())
         return {
-            "balanced_accuracy": (predicted == faces.labels).float().mean().item(),
-            "balanced_mean_recall": balanced_accuracy(confusion).item(),
-            "balanced_temperature": fit_temperature(logits, faces.labels),
+            "balanced_valid_accuracy": (predicted == faces.labels).float().mean().item(),
+            "balanced_valid_balanced_accuracy": balanced_accuracy(confusion).item(),
+            "balanced_valid_temperature": fit_temperature(logits, faces.labels),
         }
 
     def score(self, row: dict[str, Any]) -> float:
         """Accuracy on the validation split, or its mean with those of the balanced one."""
-        if "balanced_accuracy" not in row:
+        if "balanced_valid_accuracy" not in row:
             return row["valid_accuracy"]
-        balanced = (row["balanced_accuracy"] + row["balanced_mean_recall"]) / 2
+        balanced = (row["balanced_valid_accuracy"] + row["balanced_valid_balanced_accuracy"]) / 2
         return (row["valid_accuracy"] + balanced) / 2
 
     def save(self, network: nn.Module, out: Path) -> None:
@@ -241,6 +245,7 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     network = build(config.network)
     splits = load_splits(config.data, data)
     faces, valid = subsample(splits, config.max_samples, config.seed)
+    balanced_valid = load_balanced_valid(config.data, data, config.max_samples)
     if len(faces) < config.batch_size or len(valid) == 0:
         raise ValueError(
             f"{data}: expected at least a batch of {config.batch_size} samples to train on and one "
@@ -249,8 +254,6 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     if config.epoch_samples > len(faces):
         raise ValueError(f"epoch_samples: expected at most {len(faces)}, the faces there are")
     faces = add_teacher_targets(faces, config.data, context, out / "teachers.safetensors")
-    name = config.data.balanced_valid
-    balanced_valid = load_faces(data / name) if name else None
     task = EmotionTask(config, network, faces, valid, balanced_valid, context)
     if context.is_main:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
@@ -258,10 +261,10 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(train, TrainConfig, __doc__)
+    return run_command(train, TrainConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

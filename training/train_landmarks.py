@@ -11,22 +11,18 @@ OUT gets ``landmarks.safetensors``, the weights of the last epoch, ``run.yaml``,
 GPUs or machines: ``torchrun --nproc-per-node N -m training.train_landmarks ...``.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fer_ros.config import config_field
 from fer_ros.inference.model_store import InputSpec
 from fer_ros.models.backbones.pretrained import load_pretrained
 from fer_ros.models.mobilefacenet import MobileFaceNet
 from fer_ros.models.wrapper import FaceInput
 from training.augment import (
-    AugmentConfig,
     RandomDraws,
     identity_affines,
     photometric_augment,
@@ -34,8 +30,9 @@ from training.augment import (
     sample_crops,
     transform_landmarks,
 )
-from training.config import LoopConfig, OptimizerConfig
-from training.datasets.shards import FaceDataset, load_padded_crops
+from training.config import LandmarksConfig
+from training.datasets.landmarks import load_landmarks
+from training.datasets.shards import FaceDataset
 from training.datasets.splits import duplicates_of, random_subset, sha256_of_tensors
 from training.engine.checkpoint import save_weights
 from training.engine.command import in_distributed_context, run_command
@@ -48,72 +45,6 @@ from training.metrics.landmarks import nme
 
 WEIGHTS = "landmarks.safetensors"
 _VALIDATION_BATCH = 128
-
-
-@dataclass(frozen=True)
-class LandmarkAugmentConfig(AugmentConfig):
-    """Stronger views than those for emotions: landmarks move with the face."""
-
-    rotate_deg: float = config_field(30.0, "to either side", 0.0, 180.0)
-    scale: float = config_field(0.2, "fraction by which faces grow and shrink", 0.0, 0.5)
-    shift: float = config_field(0.1, "fraction of the crop's side, in both directions", 0.0, 0.5)
-    low_resolution: float = config_field(0.4, "probability of lost resolution", 0.0, 1.0)
-    erase: float = config_field(0.4, "probability of a covered rectangle", 0.0, 1.0)
-    mixup: float = config_field(0.0, "always off: landmarks cannot be mixed", 0.0, 0.0)
-    cutmix: float = config_field(0.0, "always off: landmarks cannot be mixed", 0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class LandmarkOptimizerConfig(OptimizerConfig):
-    """Optimizer with a one-cycle schedule; the network has no backbone."""
-
-    lr: float = config_field(2e-3, "highest learning rate", 0.0, 1.0)
-    warmup: float = config_field(0.15, "fraction of the steps in which the rate rises", 0.0, 1.0)
-    weight_decay: float = config_field(0.01, "of all parameters", 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class LandmarksConfig(LoopConfig):
-    """An experiment of ``training.train_landmarks``."""
-
-    train: list[str] = field(
-        default_factory=list, metadata={"description": "training datasets: folders below DATA"}
-    )
-    valid: list[str] = field(
-        default_factory=list,
-        metadata={"description": "validation datasets: folders below DATA"},
-    )
-    weights: str = config_field("", "file of weights to start from; empty: fresh ones")
-    augment: LandmarkAugmentConfig = field(default_factory=LandmarkAugmentConfig)
-    optimizer: LandmarkOptimizerConfig = field(default_factory=LandmarkOptimizerConfig)
-    epochs: int = config_field(4, "passes over the faces", 1, 100000)
-    batch_size: int = config_field(64, "samples in a step, of all processes together", 2, 65536)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for split in ("train", "valid"):
-            invalid = [
-                name for name in getattr(self, split) if not isinstance(name, str) or not name
-            ]
-            if invalid:
-                raise ValueError(f"{split}: expected names of datasets, got {invalid[0]!r}")
-
-
-def load_landmarks(folders: list[Path]) -> tuple[Tensor, Tensor]:
-    """Padded crops (N, 144, 144) uint8 and landmarks (N, 68, 2) of all faces that have any.
-
-    Raises ValueError when a dataset cannot be used, or no face has landmarks.
-    """
-    datasets = [FaceDataset.open(folder) for folder in folders]
-    landmarks = [dataset.column("landmarks68") for dataset in datasets]
-    known = [~np.isnan(points).any(axis=(1, 2)) for points in landmarks]
-    padded_crops = load_padded_crops(list(zip(datasets, known, strict=True)))
-    if len(padded_crops) == 0:
-        raise ValueError(f"{folders[0]}: expected faces with landmarks, found none")
-    points = np.concatenate(
-        [points_of_dataset[keep] for points_of_dataset, keep in zip(landmarks, known, strict=True)]
-    )
-    return torch.from_numpy(padded_crops), torch.from_numpy(points)
 
 
 def _subset(faces: tuple[Tensor, Tensor], count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -269,10 +200,10 @@ def train_landmarks(
     Trainer(task, config, context, out).run()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
-    run_command(train_landmarks, LandmarksConfig, __doc__)
+    return run_command(train_landmarks, LandmarksConfig, __doc__, argv)
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

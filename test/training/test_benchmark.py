@@ -96,16 +96,6 @@ def test_an_unmeasured_core_is_an_empty_cell(results):
     )
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_measurements_are_interleaved(count):
-    calls = []
-    works = {name: lambda name=name: calls.append(name) for name in "abc"[:count]}
-    times_ms = benchmark.time_interleaved(works, 0.0)
-    assert list(times_ms) == list(works)
-    assert all(value >= 0 for value in times_ms.values())
-    assert calls == list(works) * (1 + benchmark._MIN_ROUNDS)
-
-
 def test_intervals_are_compared_with_detection_in_every_frame(monkeypatch):
     monkeypatch.setattr(benchmark, "DETECTION_INTERVALS", (1, 3))
     frames = [*islice(synthetic_frames(), 20, 70)]

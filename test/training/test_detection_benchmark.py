@@ -5,13 +5,12 @@ import pytest
 
 from fer_ros.types import FaceDetections
 from training import detection_benchmark as benchmark
+from training.datasets import scenes
 from training.detection_benchmark import (
     Plan,
     Results,
-    add_portrait,
     measure_second_face,
     measure_size,
-    textured_frame,
 )
 from training.reports import benchmarks as speed_report
 from training.reports import detection as report
@@ -51,7 +50,7 @@ def spots(monkeypatch):
     monkeypatch.setattr(benchmark, "add_portrait", add_spot)
     monkeypatch.setattr(benchmark, "textured_frame", lambda random, size: _dark(size))
     monkeypatch.setattr(benchmark, "HEIGHTS_PX", (16, 48))
-    monkeypatch.setattr(benchmark, "_NOISE", 0.0)
+    monkeypatch.setattr(scenes, "_NOISE", 0.0)
 
 
 def _dark(size_wh):
@@ -91,26 +90,11 @@ def test_the_time_until_a_second_face_is_confirmed(monkeypatch):
     monkeypatch.setattr(benchmark, "add_portrait", add_spot)
     monkeypatch.setattr(benchmark, "textured_frame", lambda random, size: _dark(size))
     monkeypatch.setattr(benchmark, "SECOND_HEIGHTS_PX", (20,))
-    monkeypatch.setattr(benchmark, "_NOISE", 0.0)
+    monkeypatch.setattr(scenes, "_NOISE", 0.0)
     plan = Plan("at once", start)
     measure_second_face([plan], "VGA", 6)
     np.testing.assert_allclose(plan.first_s["VGA", 20], [1 / 15] * 6)
     assert len(plan.spent_ms["VGA"]) > 6 * 33
-
-
-@pytest.mark.parametrize("size_wh", [(640, 480), (1920, 1080)])
-@pytest.mark.parametrize("face_px", [12, 160, 450])
-def test_a_portrait_is_placed_in_the_frame(size_wh, face_px):
-    for number in range(4):
-        random = np.random.default_rng(number)
-        background = textured_frame(random, size_wh)
-        frame, box = add_portrait(background, face_px, random, number)
-        assert frame.shape == background.shape == (size_wh[1], size_wh[0], 3)
-        assert box[3] - box[1] == pytest.approx(face_px, rel=1e-3)
-        assert (box >= 0).all()
-        assert (box[2:] <= size_wh).all()
-        x, y = ((box[:2] + box[2:]) / 2).astype(int)
-        assert (frame[y, x] != background[y, x]).any()
 
 
 def results():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from dataset_tools import write_dataset
+from run_tools import run
 
 from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
 from fer_ros.inference.model_store import InputSpec
@@ -22,6 +22,7 @@ from fer_ros.models import build_model
 from fer_ros.models.checkpoint import save_model
 from fer_ros.models.wrapper import FaceNetwork
 from fer_ros.types import FacePredictions
+from training import evaluate as command
 from training.datasets.ferplus_votes import PROTOCOLS
 from training.datasets.readers.registry import OPTIONS
 from training.datasets.shards import open_shard, shard_path, write_shard
@@ -31,7 +32,6 @@ from training.evaluate import (
     format_results,
     landmark_scores,
     latency,
-    main,
     rotated,
 )
 from training.metrics.label_calibration import calibrate_to_labels
@@ -225,11 +225,6 @@ def model(tmp_path) -> Path:
     return tmp_path / "untrained"
 
 
-def run(monkeypatch, *words: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, words)])
-    main()
-
-
 def test_metrics_of_the_card(datasets):
     results = evaluate_datasets(FixedClassifier(), datasets)
     names = [
@@ -300,8 +295,8 @@ def test_latency_is_that_of_single_faces(datasets, monkeypatch):
     assert re.fullmatch(r"\d+ cores of .+", result["machine"])
 
 
-def test_the_card_is_written_into_the_model_folder(datasets, model, monkeypatch, capsys):
-    run(monkeypatch, "--model", model, "--update-model-card", datasets)
+def test_the_card_is_written_into_the_model_folder(datasets, model, capsys):
+    run(command, "--model", model, "--update-model-card", datasets)
     results = json.loads((model / "metrics.json").read_text())
     card = (model / "CARD.md").read_text()
     assert card.startswith("# untrained\n")
@@ -332,11 +327,11 @@ def images(astronaut, tmp_path) -> Path:
     return tmp_path / "smiles_test.parquet"
 
 
-def test_images_are_prepared_and_scored(images, tmp_path, monkeypatch, capsys):
+def test_images_are_prepared_and_scored(images, tmp_path, capsys):
     html, figures = tmp_path / "new" / "page.html", tmp_path / "new" / "figures.json"
     words = ["--protocol", "ferplus-3573", "--protocol", "ferplus-official"]
     words += ["--json", figures, "--html", html, "--tight-crops"]
-    run(monkeypatch, "--model", "two_stream_small", "--data", images, *words)
+    run(command, "--model", "two_stream_small", "--data", images, *words)
     results = json.loads(figures.read_text())
     assert results["data"] == {"name": "smiles_test", "faces": 2, "undecodable": 1, "undetected": 0}
     assert "ferplus-argmax10" not in results
@@ -347,14 +342,14 @@ def test_images_are_prepared_and_scored(images, tmp_path, monkeypatch, capsys):
     assert "ferplus-3573-flip: images 2, accuracy (95 %) 100.0% (100.0 to 100.0)" in output
 
 
-def test_a_dataset_is_scored_without_preparation(datasets, model, monkeypatch, capsys):
-    run(monkeypatch, "--model", model, "--data", datasets / "ferplus_test")
+def test_a_dataset_is_scored_without_preparation(datasets, model, capsys):
+    run(command, "--model", model, "--data", datasets / "ferplus_test")
     assert "ferplus-argmax10: images 4" in capsys.readouterr().out
 
 
-def test_the_help_lists_what_a_source_can_have(monkeypatch, capsys):
+def test_the_help_lists_what_a_source_can_have(capsys):
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, "--help")
+        run(command, "--help")
     assert ended.value.code == 0
     output = capsys.readouterr().out
     assert [name for name in OPTIONS if f"--{name.replace('_', '-')}" not in output] == []
@@ -377,12 +372,10 @@ def test_the_help_lists_what_a_source_can_have(monkeypatch, capsys):
         ),
     ],
 )
-def test_contradicting_command_lines_are_rejected(
-    words, message, images, tmp_path, monkeypatch, capsys
-):
+def test_contradicting_command_lines_are_rejected(words, message, images, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "unlabeled.png"), np.zeros((8, 8, 3), np.uint8))
     write_dataset(tmp_path / "dataset", **SINGLE)
     with pytest.raises(SystemExit) as ended:
-        run(monkeypatch, "--model", "two_stream_small", *(word.format(tmp_path) for word in words))
+        run(command, "--model", "two_stream_small", *(word.format(tmp_path) for word in words))
     output = f"{ended.value.code} {capsys.readouterr().err}"
     assert message in output

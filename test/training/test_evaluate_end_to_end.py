@@ -2,13 +2,13 @@
 
 import json
 import math
-import sys
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from run_tools import run
 
 from training import evaluate_end_to_end
 from training.datasets.localization import make_dataset_detector
@@ -77,15 +77,13 @@ def faces(astronaut, tmp_path):
     return tmp_path
 
 
-def run(monkeypatch, capsys, *arguments: object) -> dict:
-    monkeypatch.setattr(sys, "argv", ["end_to_end", *map(str, arguments)])
-    evaluate_end_to_end.main()
+def evaluate(capsys, *arguments: object) -> dict:
+    run(evaluate_end_to_end, *arguments)
     return json.loads(capsys.readouterr().out)
 
 
-def test_faces_are_detected_in_scenes(faces, monkeypatch, capsys):
-    results = run(
-        monkeypatch,
+def test_faces_are_detected_in_scenes(faces, capsys):
+    results = evaluate(
         capsys,
         faces / "faces.parquet",
         faces / "dataset",
@@ -98,13 +96,12 @@ def test_faces_are_detected_in_scenes(faces, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("names", [["x", "y", "z"], ["a"]])
-def test_a_dataset_of_another_source_is_rejected(faces, monkeypatch, capsys, names):
+def test_a_dataset_of_another_source_is_rejected(faces, capsys, names):
     table = pq.read_table(faces / "faces.parquet").slice(0, len(names))
     renamed = table.set_column(0, "name", pa.array(names))
     pq.write_table(renamed, faces / "other.parquet")
     with pytest.raises(SystemExit, match="expected a dataset of this source, found other images"):
-        run(
-            monkeypatch,
+        evaluate(
             capsys,
             faces / "other.parquet",
             faces / "dataset",

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -50,17 +49,14 @@ def tiny(tmp_path, monkeypatch):
     monkeypatch.setattr(experiments, "ABLATIONS", ("good",))
 
 
-def run(monkeypatch, *arguments) -> int:
-    monkeypatch.setattr(sys, "argv", ["experiments", *map(str, arguments)])
-    return experiments.main()
+def run(*arguments) -> int:
+    return experiments.main([*map(str, arguments)])
 
 
 @pytest.mark.usefixtures("tiny")
-def test_failed_experiments_are_reported_and_the_others_run(
-    datasets, tmp_path, monkeypatch, capsys
-):
+def test_failed_experiments_are_reported_and_the_others_run(datasets, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run(monkeypatch, datasets, out, "--epochs", 1) == 1
+    assert run(datasets, out, "--epochs", 1) == 1
     rows = (out / "table.md").read_text().splitlines()
     assert rows[0] == "Budget of each: 1 epochs."
     assert "not run: no.pth: cannot be read" in rows[-2]
@@ -76,7 +72,7 @@ def test_an_error_of_pytorch_is_one_line(datasets, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
 
     monkeypatch.setattr(experiments, "train", exhausted)
-    assert run(monkeypatch, datasets, tmp_path / "out", "good") == 1
+    assert run(datasets, tmp_path / "out", "good") == 1
     (row,) = [
         line for line in (tmp_path / "out/table.md").read_text().splitlines() if "good" in line
     ]
@@ -84,17 +80,17 @@ def test_an_error_of_pytorch_is_one_line(datasets, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_single_experiments_and_unknown_ones(datasets, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, datasets, tmp_path / "out", "good", "--epochs", 1) == 0
+def test_single_experiments_and_unknown_ones(datasets, tmp_path, capsys):
+    assert run(datasets, tmp_path / "out", "--epochs", 1, "good") == 0
     with pytest.raises(SystemExit):
-        run(monkeypatch, datasets, tmp_path / "out", "better")
+        run(datasets, tmp_path / "out", "better")
     assert "unknown experiment 'better'; known: bad, good; or: ablations" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("tiny")
-def test_several_seeds_are_different_runs_and_one_row(datasets, tmp_path, monkeypatch):
+def test_several_seeds_are_different_runs_and_one_row(datasets, tmp_path):
     out = tmp_path / "out"
-    assert run(monkeypatch, datasets, out, "ablations", "--epochs", 1, "--seeds", 2) == 0
+    assert run(datasets, out, "ablations", "--epochs", 1, "--seeds", 2) == 0
     losses = [
         next(csv.DictReader((out / "good" / f"seed_{seed}" / "metrics.csv").open()))["train_loss"]
         for seed in (0, 1)
@@ -129,10 +125,10 @@ def celeba(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("celeba")
-def test_dependencies_are_trained_first(datasets, tmp_path, monkeypatch):
+def test_dependencies_are_trained_first(datasets, tmp_path):
     out = tmp_path / "out"
     budget = ("--epochs", 1, "--batch-size", 2, "--max-samples", 3)
-    assert run(monkeypatch, datasets, out, *budget) == 0
+    assert run(datasets, out, *budget) == 0
     assert (out / "pretrain_tiny" / "backbone.safetensors").exists()
     settings = yaml.safe_load((out / "after" / "seed_0" / "run.yaml").read_text())
     assert settings["network"]["image_weights"] == str(
@@ -167,7 +163,7 @@ def test_dependencies_may_have_dependencies(datasets, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(experiments, "best_epoch", lambda out: (1, 0.5, 0.5))
     out = tmp_path / "out"
-    assert run(monkeypatch, datasets, out, "--epochs", 1) == 0
+    assert run(datasets, out, "--epochs", 1) == 0
     model = "{0}/model/{0}/weights.safetensors"
     assert [(folder, epochs, each.image_weights) for folder, epochs, each in trained] == [
         (out / "first", 1, ""),
@@ -184,8 +180,8 @@ def test_dependencies_may_have_dependencies(datasets, tmp_path, monkeypatch):
         ("first", "middle", "middle.yaml: starts from itself (last from middle from first from"),
     ],
 )
-def test_cycles_are_reported(datasets, tmp_path, monkeypatch, capsys, three, name, before, words):
+def test_cycles_are_reported(datasets, tmp_path, capsys, three, name, before, words):
     three(name, before)
-    assert run(monkeypatch, datasets, tmp_path / "out") == 1
+    assert run(datasets, tmp_path / "out") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line

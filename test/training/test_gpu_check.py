@@ -178,7 +178,7 @@ def test_convolutions_of_the_training_are_benchmarked(monkeypatch, tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_the_reason_is_reported(tmp_path, capsys):
     assert command.main([str(tmp_path / "out")]) == 1
-    assert "PyTorch can use no CUDA device" in capsys.readouterr().out
+    assert capsys.readouterr().err.startswith("gpu_check: PyTorch can use no CUDA device")
     assert not (tmp_path / "out").exists()
 
 
@@ -237,6 +237,13 @@ def test_a_detector_on_another_device_than_asked_for_is_out_of_tolerance(monkeyp
     assert budget.skipped == {}
     for row in check_detector("cpu", budget):
         assert (row["ok"], row["probability_error"], row["fallback"]) == (True, 0.0, "")
+
+
+def test_datasets_that_cannot_be_packed_are_reported_in_one_line(tmp_path, capsys):
+    assert command.main([str(tmp_path / "faces.npz"), "--pack", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"gpu_check: {tmp_path / 'ferplus_train'}/dataset.yaml: no such file")
+    assert error.count("\n") == 1
 
 
 def test_faces_become_padded_crops_and_distributions(tmp_path):

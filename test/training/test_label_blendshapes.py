@@ -10,12 +10,12 @@ import pytest
 
 from fer_ros.blendshapes import BLENDSHAPES, MIRRORED_BLENDSHAPES
 from fer_ros.io.progress import progress_bar
+from training.datasets.labeling import label_shard
 from training.datasets.localization import make_dataset_detector
 from training.datasets.readers.registry import open_source
 from training.datasets.records import SourceRequest
 from training.datasets.shards import FaceDataset, shard_path
 from training.label_blendshapes import blendshapes, mean_blendshapes
-from training.label_landmarks import label_shard
 from training.prepare import prepare
 
 VIEW = np.zeros((384, 384, 3), np.uint8), np.eye(2, 3, dtype=np.float32)

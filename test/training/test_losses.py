@@ -6,7 +6,13 @@ import torch
 
 from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
 from training.datasets.ferplus_votes import distribution, majority
-from training.losses import TARGETS, BlendshapeLoss, Loss, LossConfig, make_targets
+from training.losses import (
+    TARGETS,
+    BlendshapeLoss,
+    LogitAdjustedCrossEntropy,
+    LossConfig,
+    make_targets,
+)
 
 VOTES = torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.5, 0.3]])
 LABELS = torch.tensor([0, 1])
@@ -79,7 +85,7 @@ def test_optimal_logits_do_not_contain_the_prior(tau):
     """An image that says nothing: unadjusted, the best answer is the prior itself."""
     prior = torch.tensor([0.7, 0.2, 0.1])
     logits = torch.zeros(1, 3, requires_grad=True)
-    loss = Loss(LossConfig(logit_adjustment=tau))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=tau))
     optimizer = torch.optim.LBFGS([logits], max_iter=100)
 
     def closure() -> torch.Tensor:
@@ -97,14 +103,14 @@ def test_datasets_with_other_shares_give_the_same_logits():
     """Faces that say nothing, from a set of mostly the first class and from one of the second."""
     priors = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
     logits = torch.zeros(2, requires_grad=True)
-    loss = Loss(LossConfig(logit_adjustment=1.0))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=1.0))
     value = loss(logits.expand(2, 2), priors, loss.offsets(priors))
     value.backward()
     torch.testing.assert_close(logits.grad, torch.zeros(2))
 
 
 def test_a_class_without_images_has_a_finite_loss():
-    loss = Loss(LossConfig(logit_adjustment=1.0))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=1.0))
     offsets = loss.offsets(torch.tensor([[1.0, 0.0]]))
     assert loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), offsets).isfinite()
 

@@ -32,7 +32,7 @@ from training.datasets.shards import FaceDataset
 from training.engine.distributed import DistributedContext
 from training.models.factory import build
 from training.pretrain import PretrainingTask, load_training_crops, make_method
-from training.ssl.base import make_backbone
+from training.ssl.base import make_pretraining_backbone
 from training.ssl.config import PretrainConfig
 
 SMALL = {
@@ -62,10 +62,10 @@ def settings(**values: object) -> PretrainConfig:
 
 
 @pytest.mark.parametrize("method", ["dino", "mae"])
-def test_a_run_writes_a_trunk_for_a_two_stream(tmp_path, datasets, monkeypatch, method):
+def test_a_run_writes_a_trunk_for_a_two_stream(tmp_path, datasets, method):
     out = tmp_path / "out"
     path = write_experiment(tmp_path, {**SMALL, "method": method, "activation_checkpointing": True})
-    run(monkeypatch, training, path, datasets, out)
+    run(training, path, datasets, out)
     files = {path.name for path in out.iterdir()}
     assert {"run.yaml", "metrics.csv", "curves.png", "last.pt", "backbone.safetensors"} <= files
     assert not [name for name in files if "partial" in name]
@@ -90,7 +90,7 @@ def test_a_run_writes_a_trunk_for_a_two_stream(tmp_path, datasets, monkeypatch, 
 
 def test_the_trunk_of_vits8_loads(tmp_path):
     """With all of its size and names."""
-    stream = make_backbone("vits8")
+    stream = make_pretraining_backbone("vits8")
     save_file(stream.to_published_state_dict(), tmp_path / "backbone.safetensors")
     load_backbone(BACKBONES["vits8"](), tmp_path / "backbone.safetensors")
 
@@ -124,17 +124,17 @@ def test_a_killed_run_resumes_to_the_same_results(tmp_path, datasets, monkeypatc
     if change:
         skip_plots(monkeypatch)
     path = write_experiment(tmp_path, {**SMALL, **change})
-    run(monkeypatch, training, path, datasets, tmp_path / "whole")
+    run(training, path, datasets, tmp_path / "whole")
     run_and_kill(monkeypatch, training, path, datasets, tmp_path / "killed")
     assert len(figures(tmp_path / "killed")) == 1
-    run(monkeypatch, training, path, datasets, tmp_path / "killed")
+    run(training, path, datasets, tmp_path / "killed")
     assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
     ends = [load_file(tmp_path / name / "backbone.safetensors") for name in ("killed", "whole")]
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
 def test_training_can_start_from_a_trunk(tmp_path):
-    given = make_backbone("tiny").to_published_state_dict()
+    given = make_pretraining_backbone("tiny").to_published_state_dict()
     save_file(given, tmp_path / "backbone.safetensors")
     for method in ("dino", "mae"):
         weights = str(tmp_path / "backbone.safetensors")
@@ -149,7 +149,7 @@ def test_two_processes_train_like_one(tmp_path, datasets, monkeypatch):
     experiment = {**SMALL, "dino": still, "views": PLAIN, "drop_path": 0.0, "probe_interval": 0}
     skip_plots(monkeypatch)
     path = write_experiment(tmp_path, experiment)
-    run(monkeypatch, training, path, datasets, tmp_path / "one")
+    run(training, path, datasets, tmp_path / "one")
     run_in_two_forks(training, path, datasets, tmp_path / "two")
     one, two = ([row["train_loss"] for row in figures(tmp_path / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-4)
@@ -160,7 +160,7 @@ def test_a_nan_loss_keeps_the_last_checkpoint(tmp_path, datasets, monkeypatch):
     nan = torch.tensor(float("nan"), requires_grad=True)
     monkeypatch.setattr(training.Mae, "forward", lambda *_: {"loss": nan})
     with pytest.raises(SystemExit, match="the loss is not finite") as ended:
-        run(monkeypatch, training, path, datasets, out)
+        run(training, path, datasets, out)
     assert "\n" not in str(ended.value.code)
     assert not [file for file in out.iterdir() if file.suffix in {".pt", ".safetensors"}]
 
@@ -192,7 +192,7 @@ def test_the_probe_uses_at_most_the_training_images(tmp_path, datasets, monkeypa
     small = {**SMALL, "epochs": 1, "method": "mae", "batch_size": 2}
     for images in (0, 4):
         path = write_experiment(tmp_path, {**small, "max_samples": images})
-        run(monkeypatch, training, path, datasets, tmp_path / str(images))
+        run(training, path, datasets, tmp_path / str(images))
     assert requested == [(12, 6), (4, 4)]
 
 
@@ -228,9 +228,9 @@ def test_probe_test_images_are_not_trained_on(tmp_path):
         ("backbone: tiny", "expected at least a batch of 512 samples, found 12"),
     ],
 )
-def test_errors_are_reported_in_one_line(tmp_path, datasets, monkeypatch, text, message):
+def test_errors_are_reported_in_one_line(tmp_path, datasets, text, message):
     path, out = write_experiment(tmp_path, text), tmp_path / "out"
-    check_rejected(monkeypatch, message, training, path, datasets, out)
+    check_rejected(message, training, path, datasets, out)
     assert not (tmp_path / "out").exists()
 
 
@@ -238,11 +238,11 @@ def test_another_experiment_does_not_resume_this_run(tmp_path, datasets, monkeyp
     skip_plots(monkeypatch)
     out = tmp_path / "out"
     small = {**SMALL, "epochs": 1, "method": "mae", "probe_interval": 0}
-    run(monkeypatch, training, write_experiment(tmp_path, small), datasets, out)
+    run(training, write_experiment(tmp_path, small), datasets, out)
     assert np.isnan(figures(out)[0]["knn_accuracy"])
     other = write_experiment(tmp_path, {**small, "mae": {**MAE, "mask_ratio": 0.5}})
     with pytest.raises(SystemExit, match=r"another experiment: mae\.mask_ratio was 0\.75, is 0\.5"):
-        run(monkeypatch, training, other, datasets, out)
+        run(training, other, datasets, out)
 
 
 @pytest.mark.parametrize("name", ["dino", "mae"])

@@ -1,7 +1,6 @@
 """The smoke test of training (``make smoke``)."""
 
 import json
-import sys
 
 import pytest
 from pretrain_tools import TINY
@@ -18,18 +17,13 @@ COMMANDS = 3 * ["training.prepare"] + [
 ]
 
 
-def run(monkeypatch, out: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["smoke", str(out)])
-    smoke_test.main()
-
-
 def test_one_batch_passes_every_step(tmp_path, monkeypatch, capsys):
     """With a smaller backbone."""
     monkeypatch.setitem(BACKBONES, "tiny", TINY)
     monkeypatch.setattr(smoke_test, "_BACKBONE", "tiny")
     monkeypatch.setenv("FER_ROS_CACHE", "replaced by the command")
     out = tmp_path / "smoke"
-    run(monkeypatch, out)
+    assert smoke_test.main([str(out)]) == 0
     output = capsys.readouterr().out
     shown = [line for line in output.splitlines() if line.startswith("$ ")]
     assert len(shown) == len(COMMANDS)
@@ -48,17 +42,19 @@ def test_one_batch_passes_every_step(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_an_existing_folder_is_not_touched(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match="expected a new folder that can be made: File exists"):
-        run(monkeypatch, tmp_path)
+def test_an_existing_folder_is_not_touched(tmp_path, capsys):
+    assert smoke_test.main([str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error == f"smoke: {tmp_path}: expected a new folder that can be made: File exists\n"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("code", [1, 2])
-def test_a_failing_command_ends_the_smoke_test(monkeypatch, capsys, code):
-    monkeypatch.setattr(sys, "argv", [])
+@pytest.mark.parametrize("command", [["fer"], ["python", "-m", "fer_ros.cli"]])
+def test_a_failing_command_ends_the_smoke_test(capsys, code, command):
+    given = []
     with pytest.raises(SystemExit) as ended:
-        smoke_test.call(lambda: code, "fer", "models")
+        smoke_test.call(lambda argv: given.append(argv) or code, *command, "models")
     assert ended.value.code == code
-    assert capsys.readouterr().out == "$ fer models\n"
-    assert sys.argv == ["fer", "models"]
+    assert capsys.readouterr().out == f"$ {' '.join(command)} models\n"
+    assert given == [["models"]]

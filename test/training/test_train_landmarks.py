@@ -25,16 +25,15 @@ from fer_ros.models.backbones.pretrained import load_pretrained
 from fer_ros.models.mobilefacenet import LANDMARKS, ConvBlock, GlobalDepthwiseHead, MobileFaceNet
 from training import prepare
 from training import train_landmarks as training
+from training.config import LandmarksConfig
 from training.engine.checkpoint import TrainingState, save_checkpoint
 from training.engine.distributed import DistributedContext
 from training.losses import wing_loss
 from training.metrics.landmarks import nme
 from training.pretrained.mediapipe import MESH_TO_68
 from training.train_landmarks import (
-    LandmarksConfig,
     LandmarkTask,
     init_output_bias,
-    load_landmarks,
     replace_prelu_by_relu,
 )
 
@@ -75,17 +74,17 @@ def test_every_landmark_has_a_vertex_of_its_own():
     assert 0 <= min(MESH_TO_68) <= max(MESH_TO_68) < 468
 
 
-def test_from_the_files_of_300w_to_weights(tmp_path, astronaut, monkeypatch, capsys):
+def test_from_the_files_of_300w_to_weights(tmp_path, astronaut, capsys):
     """What was annotated is learned: with one face there is only its mean to know."""
     for place, name in enumerate(("afw/1", "afw/2", "ibug/3")):
         write_points(tmp_path / f"{name}.pts", frontal_points() + np.array([171, 58.5]))
         cv2.imwrite(str(tmp_path / f"{name}.png"), astronaut[..., ::-1] // (place + 1))
     datasets = {split: tmp_path / f"300w_{split}" for split in ("train", "test")}
     for split, dataset in datasets.items():
-        run(monkeypatch, prepare, tmp_path, dataset, "--split", split)
+        run(prepare, tmp_path, dataset, "--split", split)
     out = tmp_path / "new"
     experiment = {"train": ["300w_train"], "valid": ["300w_test"], "batch_size": 2, "epochs": 2}
-    run(monkeypatch, training, write_experiment(tmp_path, experiment), tmp_path, out)
+    run(training, write_experiment(tmp_path, experiment), tmp_path, out)
     last_line = capsys.readouterr().out.splitlines()[-1]
     assert last_line.startswith("epoch 2: ")
     error = float(last_line.split("valid_nme_mean ")[1].split(",")[0])
@@ -113,12 +112,6 @@ def datasets(tmp_path) -> Path:
     return tmp_path
 
 
-def test_faces_without_landmarks_are_left_out(datasets):
-    padded_crops, points = load_landmarks([datasets / "set_train", datasets / "set_valid"])
-    assert (len(padded_crops), points.shape) == (5, (5, 68, 2))
-    assert points.isfinite().all()
-
-
 @pytest.mark.parametrize(
     ("train", "valid", "message"),
     [
@@ -130,11 +123,11 @@ def test_faces_without_landmarks_are_left_out(datasets):
         ("set_train", "set_valid", "expected at least a batch of 64 samples, found 3"),
     ],
 )
-def test_errors_are_reported_in_one_line(datasets, monkeypatch, train, valid, message):
+def test_errors_are_reported_in_one_line(datasets, train, valid, message):
     out = datasets / "out"
     path = write_experiment(datasets, {"train": [train], "valid": [valid]})
     message = f"^train_landmarks: .*{message}"
-    check_rejected(monkeypatch, message, training, path, datasets, out)
+    check_rejected(message, training, path, datasets, out)
     assert not out.exists()
 
 
@@ -145,7 +138,7 @@ def test_a_nan_loss_keeps_the_last_checkpoint(datasets, monkeypatch):
         training, "wing_loss", lambda predicted, _: (predicted * next(losses)).sum()
     )
     with pytest.raises(SystemExit, match="the loss is not finite"):
-        run(monkeypatch, training, *words(datasets, "out"))
+        run(training, *words(datasets, "out"))
     load_pretrained(MobileFaceNet(), datasets / "out" / "landmarks.safetensors")
 
 
@@ -187,17 +180,17 @@ def test_a_killed_run_resumes_to_the_same_results(datasets, monkeypatch, capsys,
     if change:
         skip_plots(monkeypatch)
     change = {**change, "epochs": 3}
-    run(monkeypatch, training, *words(datasets, "whole", **change))
+    run(training, *words(datasets, "whole", **change))
     run_and_kill(monkeypatch, training, *words(datasets, "killed", **change))
     assert len(figures(datasets / "killed")) == 1
-    run(monkeypatch, training, *words(datasets, "killed", **change))
+    run(training, *words(datasets, "killed", **change))
     assert figures(datasets / "killed") == figures(datasets / "whole")
     uninterrupted, killed = (
         load_file(datasets / name / "landmarks.safetensors") for name in ("whole", "killed")
     )
     assert [name for name in uninterrupted if not uninterrupted[name].equal(killed[name])] == []
     capsys.readouterr()
-    run(monkeypatch, training, *words(datasets, "whole", **change))
+    run(training, *words(datasets, "whole", **change))
     assert "epoch" not in capsys.readouterr().out
 
 
@@ -208,7 +201,7 @@ def test_two_processes_train_like_one(datasets, monkeypatch):
     fast = {"lr": 0.05}  # gradients that are not averaged then show in the loss
     command = words(datasets, "one", augment=still, accumulation_steps=2, optimizer=fast)
     monkeypatch.setattr(training, "MobileFaceNet", WithoutStatistics)
-    run(monkeypatch, training, *command)
+    run(training, *command)
     run_in_two_forks(training, *command[:2], datasets / "two")
     one, two = ([row["train_loss"] for row in figures(datasets / name)] for name in ("one", "two"))
     np.testing.assert_allclose(two, one, rtol=1e-3)
@@ -224,16 +217,14 @@ def test_two_processes_train_like_one(datasets, monkeypatch):
         ("weights={}/other.safetensors", "other.safetensors: "),
     ],
 )
-def test_unusable_initial_weights_are_reported_in_one_line(
-    datasets, monkeypatch, override, message
-):
+def test_unusable_initial_weights_are_reported_in_one_line(datasets, override, message):
     save_file({"weight": torch.zeros(1)}, datasets / "other.safetensors")
     config = LandmarksConfig(train=["set_many"], valid=["set_valid"], epochs=2, batch_size=4)
     (datasets / "new").mkdir()
     parts = {"network": torch.nn.Identity(), "optimizer": torch.nn.Identity()}
     save_checkpoint(datasets / "new" / "last.pt", config, TrainingState(), parts)
     with pytest.raises(SystemExit, match=f"^train_landmarks: .*{message}") as ended:
-        run(monkeypatch, training, *words(datasets, "new"), override.format(datasets))
+        run(training, *words(datasets, "new"), override.format(datasets))
     assert "\n" not in str(ended.value.code)
 
 
@@ -246,7 +237,7 @@ def test_activations_are_relus_and_stay_so(datasets, monkeypatch):
     assert slopes(network)
     assert all(slope.any() for slope in slopes(network))
     skip_plots(monkeypatch)
-    run(monkeypatch, training, *words(datasets, "relu"))
+    run(training, *words(datasets, "relu"))
     load_pretrained(network, datasets / "relu" / "landmarks.safetensors")
     assert not any(slope.any() for slope in slopes(network))
 

@@ -68,16 +68,3 @@ PROTOCOLS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.bool_]]] = {
     "ferplus-official": _official,
 }
 """For each name, which rows (N,) of votes (N, 10) count."""
-
-
-def select_by_protocol(
-    name: str, votes: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Rows (N,) of votes (N, 10) that count, and their labels (kept,) in our order.
-
-    ValueError when no protocol has this name.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"protocol: expected one of {', '.join(PROTOCOLS)}, found {name!r}")
-    keep = PROTOCOLS[name](votes)
-    return keep, majority(votes[keep])

@@ -130,7 +130,7 @@ def to_crop_fractions(
     return ((moved + 0.5) / CROP_SIZE_PX).astype(np.float32)
 
 
-def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def decode_image(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode an image to RGB. Raises ValueError that names the image."""
     try:
         return decode_image_file(data)

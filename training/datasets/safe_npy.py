@@ -53,7 +53,7 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
 def read_array(file: IO[bytes]) -> NDArray:
     """The array of a file whose header ``read_header`` has checked.
 
-    ValueError when the data ends before, or is no text where text is claimed.
+    Raises ValueError when the data is too short, or is no text although its header says so.
     """
     values = npy.read_array(file, allow_pickle=False)
     if values.dtype.kind == "U":
@@ -64,7 +64,7 @@ def read_array(file: IO[bytes]) -> NDArray:
 
 
 def load_array(path: Path) -> NDArray:
-    """The array of a ``.npy`` file. ValueError, one line, when it holds none."""
+    """The array of a ``.npy`` file. Raises ValueError, one line, when the file contains none."""
     with path.open("rb") as file:
         try:
             read_header(file, os.fstat(file.fileno()).st_size)

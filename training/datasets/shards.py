@@ -128,7 +128,7 @@ def gray_to_rgb(crops: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def write_shard(path: Path, columns: dict[str, NDArray]) -> None:
-    """Write a shard atomically."""
+    """Write a shard atomically. Raises ValueError when a column contains Python objects."""
     objects = [key for key, values in columns.items() if values.dtype == object]
     if objects:
         raise ValueError(f"{path}: expected numbers and text, found objects in {objects[0]}")
@@ -153,7 +153,7 @@ def _damage(path: Path) -> Iterator[None]:
 class Shard:
     """Columns of a shard, read on access; its length is the number of faces.
 
-    ValueError, one line, when the file is damaged, or its columns are not those of a shard.
+    Raises ValueError, one line, when the file is damaged, or its columns are not those of a shard.
     """
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
@@ -172,7 +172,10 @@ class Shard:
         (self._count,) = known
 
     def _rows(self, key: str, entry: zipfile.ZipInfo, size: int) -> int:
-        """How many a column has, in an archive of ``size`` bytes. ValueError: not a shard's."""
+        """Number of rows of a column, in an archive of ``size`` bytes.
+
+        Raises ValueError when a shard has no such column, or has it with another type or shape.
+        """
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
             raise ValueError(f"expected {key} without compression")
         with self._archive.open(entry) as file:
@@ -286,7 +289,7 @@ class FaceDataset:
 
     @classmethod
     def open(cls, folder: Path) -> "FaceDataset":
-        """Raises ValueError when the dataset is missing, damaged or of another format."""
+        """Open a dataset. Raises ValueError when it is missing, damaged or of another format."""
         metadata = read_metadata(folder)
         count = _count_faces(folder, metadata.shards)
         if count != metadata.count:

@@ -28,12 +28,7 @@ from torch import Tensor
 from fer_ros.config import ValidatedConfig, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
 from fer_ros.types import NUM_BLENDSHAPES
-from training.datasets.ferplus_votes import (
-    distribution,
-    has_emotion_votes,
-    majority,
-    select_by_protocol,
-)
+from training.datasets.ferplus_votes import distribution, has_emotion_votes, majority
 from training.datasets.shards import METADATA_FILE, FaceDataset, load_padded_crops
 
 _CONTEMPT = EMOTIONS.index("contempt")
@@ -66,7 +61,7 @@ class DataConfig(ValidatedConfig):
     valid: str = config_field("ferplus_valid", "dataset to select the best epoch with")
     test: str = config_field("ferplus_test", "dataset to keep apart, if it exists")
     balanced_valid: str = config_field(
-        "", "second dataset to select by: its accuracy and recall at equal priors"
+        "", "second dataset to select by: accuracy and balanced accuracy at equal priors"
     )
     held_out: list[str] = field(
         default_factory=list, metadata={"description": "more datasets to keep apart"}
@@ -240,17 +235,10 @@ def _join(parts: list[_DatasetPart]) -> Faces:
     )
 
 
-def load_faces(folder: Path, protocol: str = "", classes: int = len(EMOTIONS)) -> Faces:
-    """The faces of one dataset: all of them, or those that a protocol of
-    ``training.datasets.ferplus_votes`` keeps.
-
-    ValueError, one line, when the dataset cannot be used or has no votes for the protocol.
-    """
+def load_faces(folder: Path) -> Faces:
+    """All faces of one dataset. Raises ValueError, one line, when it cannot be used."""
     dataset = FaceDataset.open(folder)
-    keep = _all(dataset)
-    if protocol:
-        keep, _ = select_by_protocol(protocol, dataset.column("votes").astype(np.int64))
-    return _join([_part(dataset, keep, classes, DatasetUse())])
+    return _join([_part(dataset, _all(dataset), len(EMOTIONS), DatasetUse())])
 
 
 def duplicates_of(dataset: FaceDataset, other: FaceDataset) -> NDArray[np.bool_]:
@@ -275,14 +263,32 @@ def find_duplicates(folder: Path, other: Path) -> NDArray[np.bool_]:
 def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
     """The faces to train on, and those of the validation dataset; datasets lie in ``folder``.
 
-    ValueError, one line, when a dataset cannot be used, or shares images or persons with another.
+    Raises ValueError, one line, when a dataset cannot be used, or shares images or persons with
+    another one.
     """
     valid, held_out = _held_out(config, folder)
     parts = [_train_part(use, config, folder, held_out) for use in config.train]
     train = _join(parts)
     _warn_of_empty_classes(train, config)
-    valid.verify()
-    return train, _join([_part(valid, _all(valid), config.classes, DatasetUse())])
+    return train, _validation_faces(valid, config)
+
+
+def load_balanced_valid(config: DataConfig, folder: Path, max_samples: int = 0) -> Faces | None:
+    """The faces of ``balanced_valid``, or ``max_samples`` of them; None when it names no dataset.
+
+    Raises ValueError, one line, when the dataset cannot be used, or has no face of its classes.
+    """
+    if not config.balanced_valid:
+        return None
+    faces = _validation_faces(FaceDataset.open(folder / config.balanced_valid), config)
+    if len(faces) == 0:
+        raise ValueError(f"{folder / config.balanced_valid}: expected a face, found none")
+    return faces.subset(max_samples, seed=0) if max_samples else faces
+
+
+def _validation_faces(dataset: FaceDataset, config: DataConfig) -> Faces:
+    dataset.verify()
+    return _join([_part(dataset, _all(dataset), config.classes, DatasetUse())])
 
 
 def subsample(splits: tuple[Faces, Faces], images: int, seed: int) -> tuple[Faces, Faces]:

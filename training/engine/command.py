@@ -1,12 +1,12 @@
 """What the commands that train have in common: the process group and the command line."""
 
 import argparse
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TypeVar
 
+from training.command_line import report_error
 from training.config import LoopConfig, read_config
 from training.engine.distributed import DistributedContext, distributed_context
 
@@ -30,11 +30,14 @@ def in_distributed_context(
 
 
 def run_command(
-    train: Callable[[ConfigT, Path, Path], None], kind: type[ConfigT], description: str
-) -> None:
+    train: Callable[[ConfigT, Path, Path], None],
+    kind: type[ConfigT],
+    description: str,
+    argv: Sequence[str] | None,
+) -> int:
     """Run ``train`` with the experiment, the data and the output folder of the command line.
 
-    An error of the settings, the data or a file ends the process with one line.
+    An error of the settings, the data or a file is reported in one line. Returns the exit code.
     """
     parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("experiment", type=Path, help="YAML file")
@@ -43,9 +46,10 @@ def run_command(
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="such as optimizer.lr=1e-4"
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         config = read_config(arguments.experiment, kind, arguments.overrides)
         train(config, arguments.data, arguments.out)
     except (ValueError, OSError) as error:
-        sys.exit(f"{train.__name__}: {error}")
+        return report_error(train.__name__, error)
+    return 0

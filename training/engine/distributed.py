@@ -26,7 +26,10 @@ class DistributedContext:
         return self.rank == 0
 
     def batch_slice(self, batch_size: int) -> slice:
-        """This process's samples of a global batch. ValueError when it cannot be divided evenly."""
+        """This process's samples of a global batch.
+
+        Raises ValueError when the batch cannot be divided evenly.
+        """
         if batch_size % self.size:
             raise ValueError(
                 f"batch_size: expected a multiple of {self.size} processes, got {batch_size}"

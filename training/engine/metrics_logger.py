@@ -67,7 +67,8 @@ class MetricsLogger:
 
         self.rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(row), lineterminator="\n")
+        names = dict.fromkeys(name for known in self.rows for name in known)
+        writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self._out / "metrics.csv", text.getvalue())

@@ -47,7 +47,10 @@ def parameter_groups(
 
 
 def make_optimizer(groups: list[dict], config: OptimizerConfig) -> Optimizer:
-    """An optimizer of timm, inside SAM if ``sam_rho`` is set. ValueError: unknown name."""
+    """An optimizer of timm, inside SAM if ``sam_rho`` is set.
+
+    Raises ValueError when timm has no optimizer of this name.
+    """
     if config.sam_rho:
         from pytorch_optimizer import SAM  # not a requirement of runs without it
 

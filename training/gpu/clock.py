@@ -43,7 +43,7 @@ DRY_RUN = Scale(
 
 @dataclass
 class Budget:
-    """The time that is left; ``skipped`` collects what was not run, and why."""
+    """Time limit of all measurements; ``skipped``: reasons by name of what was not run."""
 
     seconds: float
     skipped: dict[str, str] = field(default_factory=dict)

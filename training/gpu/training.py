@@ -15,6 +15,11 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from fer_ros.emotions import EMOTIONS
+from fer_ros.evaluation.metrics.classification import (
+    accuracy,
+    balanced_accuracy,
+    confusion_matrix,
+)
 from fer_ros.inference.model_store import find_model, read_manifest
 from fer_ros.models.checkpoint import load_model, save_model
 from fer_ros.models.complexity import complexity_of
@@ -22,17 +27,18 @@ from fer_ros.models.wrapper import FaceNetwork
 from training.augment import (
     AugmentConfig,
     RandomDraws,
+    change_contrast,
     identity_affines,
     random_affines,
     sample_crops,
 )
 from training.calibration import fit_temperature
+from training.datasets.shards import PADDED_CROP_PX
 from training.gpu.clock import Scale, time_stream
 
 MODEL = "two_stream_small"
 MAX_BYTES = 60 * 2**20
 """Of the file of faces, so that it can be sent to a machine with a GPU."""
-_PADDED_CROP_PX = 144  # the crop with a margin of 16 px
 _MAX_LR, _WEIGHT_DECAY, _WARMUP = 3e-3, 0.05, 0.05
 _NOISE = 0.03
 _VALIDATION_BATCH = 256
@@ -63,7 +69,7 @@ def load_faces(path: Path | None, device: str, count: int) -> FaceFile:
     """Read a file of ``--pack``, or make up ``count`` faces without one. Raises ValueError."""
     if path is None:
         generator = torch.Generator().manual_seed(0)
-        shape = (count, _PADDED_CROP_PX, _PADDED_CROP_PX)
+        shape = (count, PADDED_CROP_PX, PADDED_CROP_PX)
         padded_crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         votes = F.one_hot(torch.arange(count) % len(EMOTIONS), len(EMOTIONS)).float()
         is_valid = torch.arange(count) % 4 == 0
@@ -83,7 +89,7 @@ def load_faces(path: Path | None, device: str, count: int) -> FaceFile:
 
 
 def _enlarge(faces: Tensor) -> Tensor:
-    size = (_PADDED_CROP_PX, _PADDED_CROP_PX)
+    size = (PADDED_CROP_PX, PADDED_CROP_PX)
     large = F.interpolate(faces[:, None].float(), size, mode="bilinear", antialias=True)
     return large[:, 0].round().clamp(0, 255).byte()
 
@@ -141,16 +147,13 @@ class Training:
         draws = RandomDraws.generated(self._generator, self.batch)
         maps, _ = random_affines(draws, _AUGMENT)
         crops = sample_crops(self.train_faces.padded_crops[rows], maps)
-        gain = 1 + draws.uniform(-_AUGMENT.contrast, _AUGMENT.contrast)
-        offset = draws.uniform(-_AUGMENT.brightness, _AUGMENT.brightness)
-        mean = crops.mean(dim=(1, 2, 3), keepdim=True)
-        crops = (crops - mean) * gain.view(-1, 1, 1, 1) + mean + offset.view(-1, 1, 1, 1)
+        crops = change_contrast(crops, draws, _AUGMENT)
         noise = _NOISE * torch.randn(crops.shape, **options)
         return (crops + noise).clamp(0, 1), self.train_faces.targets[rows]
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Accuracy and mean recall of the averaged weights at equal class shares."""
+        """Accuracy and balanced accuracy of the averaged weights at equal class shares."""
         network = cast(FaceNetwork, self.average.module).eval()
         logits = torch.cat(
             [
@@ -161,17 +164,13 @@ class Training:
             ]
         )
         labels, predicted = self.valid_faces.targets.argmax(dim=1), logits.argmax(dim=1)
-        counts, hits = (
-            torch.bincount(values, minlength=len(EMOTIONS)).cpu()
-            for values in (labels, labels[predicted == labels])
-        )
-        recalls = (hits / counts)[counts > 0]
+        confusion = confusion_matrix(labels.cpu().numpy(), predicted.cpu().numpy())
         temperature = fit_temperature(logits.cpu(), self.valid_faces.targets.cpu())
         network.temperature.fill_(temperature)
         return {
             "steps": self.steps,
-            "accuracy": float(hits.sum() / len(labels)) if len(labels) else 0.0,
-            "mean_recall": float(recalls.mean()) if len(recalls) else 0.0,
+            "accuracy": accuracy(confusion).item() if len(labels) else 0.0,
+            "balanced_accuracy": balanced_accuracy(confusion).item() if len(labels) else 0.0,
             "temperature": temperature,
         }
 
@@ -210,7 +209,7 @@ def measure_step(
 def train(
     faces: FaceFile, device: str, minutes: float, scale: Scale, out: Path
 ) -> Iterator[dict[str, Any]]:
-    """Train for some minutes; the model folder in ``out`` is that of the best mean recall."""
+    """Train for some minutes; ``out`` gets the model folder with the best balanced accuracy."""
     training = Training(faces, device, scale.training_batch)
     seconds, best = minutes * 60, -1.0
     start = validated = time.monotonic()
@@ -223,10 +222,10 @@ def train(
         if is_finished or now - validated >= scale.validation_interval_s:
             validated = now
             row = training.validate()
-            if row["mean_recall"] > best:
-                best = row["mean_recall"]
+            if row["balanced_accuracy"] > best:
+                best = row["balanced_accuracy"]
                 training.save(out / MODEL)
-            yield row | {"seconds": round(now - start, 1), "best_mean_recall": best}
+            yield row | {"seconds": round(now - start, 1), "best_balanced_accuracy": best}
         if is_finished:
             return
 
@@ -240,7 +239,7 @@ def pack(data: Path, out: Path) -> FaceFile:
 
     splits = [load_dataset(data / name) for name in ("ferplus_train", "ferplus_valid")]
     padded_crops = torch.cat([split.padded_crops for split in splits])
-    side = min(_PADDED_CROP_PX, int((MAX_BYTES / max(1, len(padded_crops))) ** 0.5) - 1)
+    side = min(PADDED_CROP_PX, int((MAX_BYTES / max(1, len(padded_crops))) ** 0.5) - 1)
     small = F.interpolate(padded_crops[:, None].float(), (side, side), mode="area")
     votes = torch.cat([split.targets for split in splits]).mul(255).round().byte()
     is_valid = torch.cat([torch.full((len(split),), i) for i, split in enumerate(splits)]).byte()

@@ -25,7 +25,6 @@ _LOW, _HIGH = torch.tensor([[1.0, 0.001], [1000.0, 1.0]], dtype=torch.float64)
 _DRAWS = 50
 _SEED = 0
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
@@ -69,7 +68,7 @@ def estimate_label_ceiling(probabilities: NDArray[np.floating], votes: Counts) -
     return {"images": len(votes), **dict(zip(names, figures, strict=True))}
 
 
-def concentrations(predictions: Floats, votes: Counts) -> Floats:
+def concentrations(predictions: NDArray[np.float64], votes: Counts) -> NDArray[np.float64]:
     """Dirichlet parameters (N, 8) around predictions (N, 8), fitted to votes (N, 8).
 
     Concentration and uniform weight are shared by all images.
@@ -96,7 +95,7 @@ def concentrations(predictions: Floats, votes: Counts) -> Floats:
     return around().detach().numpy()
 
 
-def _draw(alpha: Floats, random: np.random.Generator) -> Floats:
+def _draw(alpha: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Samples (N, 8) of Dirichlet distributions (N, 8)."""
     gammas = random.standard_gamma(alpha)
     return gammas / gammas.sum(axis=1, keepdims=True)

@@ -35,13 +35,11 @@ _LEVELS = (2.5, 97.5)  # percentiles
 _Z = 1.959964  # of the normal distribution, for 95 %
 _DIGITS = 4
 
-Floats = NDArray[np.floating]
-
 
 def scores(
-    probabilities: Floats,
+    probabilities: NDArray[np.floating],
     labels: NDArray[np.int64],
-    votes: Floats | None = None,
+    votes: NDArray[np.floating] | None = None,
     persons: NDArray[np.str_] | None = None,
 ) -> dict[str, Any]:
     """Score probabilities (N, 8) against labels (N,), indices into EMOTIONS.
@@ -113,7 +111,9 @@ def bootstrap_persons(matrices: NDArray[np.int64]) -> dict[str, Any]:
     }
 
 
-def wilson(count: NDArray[np.integer], total: NDArray[np.integer]) -> tuple[Floats, Floats]:
+def wilson(
+    count: NDArray[np.integer], total: NDArray[np.integer]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Both ends (N,) of the interval of the fractions count / total (N,); NaN where total is 0."""
     count, total = np.asarray(count, np.float64), np.where(total > 0, total, np.nan)
     center = count + _Z**2 / 2
@@ -140,7 +140,9 @@ def _intervals(tables: NDArray[np.int64]) -> dict[str, list[float | None]]:
 
 
 def _probability_metrics(
-    probabilities: Floats, labels: NDArray[np.int64], votes: Floats | None
+    probabilities: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    votes: NDArray[np.floating] | None,
 ) -> dict[str, float | None]:
     surprisal = -np.log(probabilities.clip(MIN_PROBABILITY))
     difference = probabilities - np.eye(len(EMOTIONS))[labels]
@@ -157,7 +159,7 @@ def _probability_metrics(
     return metrics
 
 
-def _rounded(value: Floats | float) -> float | None:
+def _rounded(value: NDArray[np.floating] | float) -> float | None:
     """Rounded; None for NaN, which strict JSON lacks."""
     return None if np.isnan(value) else round(float(value), _DIGITS)
 

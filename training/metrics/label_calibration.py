@@ -11,11 +11,9 @@ from fer_ros.evaluation.metrics.classification import calibration_bins, expected
 from training.calibration import fit_temperature
 from training.metrics.classification import MIN_PROBABILITY
 
-Floats = NDArray[np.float32]
-
 
 def calibrate_to_labels(
-    valid: tuple[Floats, Tensor], test: tuple[Floats, Tensor]
+    valid: tuple[NDArray[np.float32], Tensor], test: tuple[NDArray[np.float32], Tensor]
 ) -> dict[str, Any]:
     """Calibration of probabilities (N, 8) as probabilities of the labels (N,), by split.
 
@@ -29,5 +27,5 @@ def calibrate_to_labels(
     return {"temperature": round(temperature, 4), "ece": round(float(ece), 4)}
 
 
-def _logarithm(probabilities: Floats) -> Tensor:
+def _logarithm(probabilities: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(probabilities).clamp_min(MIN_PROBABILITY).log()

@@ -12,8 +12,6 @@ from fer_ros.inference.priors import BALANCED, NATURAL, Prior
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
-Floats = NDArray[np.float32]
-
 
 def operating_points(manifest: ModelManifest) -> dict[str, Prior | None]:
     """The prior of each suffix of a name."""
@@ -22,7 +20,9 @@ def operating_points(manifest: ModelManifest) -> dict[str, Prior | None]:
     return {"": manifest.priors[NATURAL], f"-{BALANCED}": manifest.priors[BALANCED]}
 
 
-def at_each_point(predictions: dict[str, Floats], manifest: ModelManifest) -> dict[str, Floats]:
+def at_each_point(
+    predictions: dict[str, NDArray[np.float32]], manifest: ModelManifest
+) -> dict[str, NDArray[np.float32]]:
     """Probabilities (N, 8) for equal frequencies, by suffix, at each operating point."""
     return {
         point + suffix: prior.apply(probabilities, manifest.temperature) if prior else probabilities
@@ -31,7 +31,9 @@ def at_each_point(predictions: dict[str, Floats], manifest: ModelManifest) -> di
     }
 
 
-def risk_coverage(probabilities: Floats, labels: NDArray[np.int64]) -> dict[str, list[float]]:
+def risk_coverage(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, list[float]]:
     """Accuracy by coverage (El-Yaniv and Wiener, 2010), most confident predictions first.
 
     The confidence is the probability of the predicted emotion.

@@ -11,8 +11,6 @@ from training.metrics.operating_points import at_each_point, operating_points
 
 _BATCH = 32
 
-Floats = NDArray[np.float32]
-
 
 def predict(classifier: Classifier, crops: NDArray[np.uint8], description: str) -> FacePredictions:
     """Predict gray crops (N, 112, 112); ``description`` labels the progress bar."""
@@ -26,13 +24,15 @@ def predict(classifier: Classifier, crops: NDArray[np.uint8], description: str) 
 
 def predict_arrays(
     classifier: Classifier, crops: NDArray[np.uint8], description: str
-) -> tuple[Floats, Floats]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Points (N, 68, 2) in crop pixels and probabilities (N, 8) of gray crops (N, 112, 112)."""
     predictions = predict(classifier, crops, description)
     return predictions.points_xy, predictions.probabilities
 
 
-def predict_with_flip(classifier: Classifier, padded_crops: NDArray[np.uint8]) -> dict[str, Floats]:
+def predict_with_flip(
+    classifier: Classifier, padded_crops: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
     """Probabilities (N, 8) of padded crops (N, 144, 144): plain, and averaged with the mirrored.
 
     At each operating point of the model (``training.metrics.operating_points``).

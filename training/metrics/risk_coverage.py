@@ -8,8 +8,7 @@ gate. Sorted by a criterion, the faces give a risk-coverage curve (El-Yaniv and 
 """
 
 import argparse
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from fer_ros.io.progress import progress_bar
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.quality import laplacian_variance, yaw_deg
 from fer_ros.types import FaceEmotion, Frame
+from training.command_line import report_error
 from training.datasets.splits import load_faces
 
 MAX_IMAGES = 3600
@@ -153,13 +153,13 @@ def draw(measurements: GateMeasurements, path: Path) -> None:
     figure.savefig(path, dpi=100)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("dataset", type=Path, help="a labeled dataset of training.prepare")
     parser.add_argument("--model", required=True, help="name or folder of a model")
     parser.add_argument("--out", type=Path, required=True, help="folder for risk.png")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     config = PipelineConfig(
         detector=DetectorConfig(score_threshold=0.3),
         tracker=TrackerConfig(min_hits=1),
@@ -176,9 +176,10 @@ def main() -> None:
         arguments.out.mkdir(parents=True, exist_ok=True)
         draw(measurements, arguments.out / "risk.png")
     except (ValueError, OSError) as error:
-        sys.exit(f"risk_coverage: {error}")
+        return report_error("risk_coverage", error)
     print(*markdown_lines(measurements), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -11,9 +11,8 @@ from torch import nn
 
 from fer_ros.inference.model_store import InputSpec, find_model, read_manifest
 from fer_ros.models import build_model
-from fer_ros.models.backbones.base import BlockTrunk
+from fer_ros.models.backbones.base import Backbone, BlockTrunk
 from fer_ros.models.backbones.pretrained import load_backbone, load_pretrained, read_state
-from fer_ros.models.backbones.registry import Backbone
 from fer_ros.models.baselines import ImageClassifier, TimmClassifier
 from fer_ros.models.checkpoint import load_model
 from fer_ros.models.two_stream import TwoStream

@@ -27,7 +27,7 @@ _SCALE = 255 / 256
 def dlib_faces() -> dict[str, Tensor]:
     """The state dict of FaceResNet, for images as InputSpec normalizes them.
 
-    ValueError when the package is missing or holds another network.
+    Raises ValueError when the package is missing or contains another network.
     """
     path = _find()
     layers = _layers(path.read_bytes())

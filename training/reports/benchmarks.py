@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from fer_ros.cli.benchmark import FrameLatency, StartupCost, frame_rows
 from training.reports import detection
+from training.reports.markdown import table
 
 mpl.use("Agg")
 
@@ -157,17 +158,17 @@ def page(results: Results) -> str:
     )
     parts = [
         head,
-        _table(list(frame_rows(results.frames))),
+        table(frame_rows(results.frames)),
         _START,
-        _table(list(_start_rows(results.starts))),
+        table(_start_rows(results.starts)),
         _NODE,
-        _table(list(_node_rows(results.node))),
+        table(_node_rows(results.node)),
         _NETWORKS,
-        _table(list(_network_rows(results.networks))),
+        table(_network_rows(results.networks)),
         _RATIOS.format(image=_PLOT),
-        _table(list(_ratio_rows(results))),
+        table(_ratio_rows(results)),
         _INTERVALS,
-        _table(list(_interval_rows(results.intervals))),
+        table(_interval_rows(results.intervals)),
         _OTHER_MACHINES.format(model=results.model),
     ]
     return "\n".join(parts) + "\n"
@@ -186,12 +187,6 @@ def draw(networks: Sequence[Network], path: Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=100)
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    heading, *body = rows
-    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _start_rows(starts: Sequence[StartupCost]) -> Iterator[tuple[str, ...]]:

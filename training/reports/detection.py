@@ -8,6 +8,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from training.reports.markdown import table
+
 if TYPE_CHECKING:
     from training.detection_benchmark import Plan, Results
 
@@ -86,14 +88,14 @@ def page(results: "Results") -> str:
     """The section in Markdown."""
     parts = [
         _INTRODUCTION.format(sequences=_sequences(results)),
-        table(list(_recall_rows(results))),
+        table(_recall_rows(results)),
         _SHARE.format(plot=_PLOT),
-        table(list(_cost_rows(results.plans))),
+        table(_cost_rows(results.plans)),
     ]
     heights = sorted({px for _, px in results.second_face[0].first_s})
     parts += [
         _SECOND_FACE.format(heights=f"{heights[0]} to {heights[-1]}"),
-        table(list(_cost_rows(results.second_face))),
+        table(_cost_rows(results.second_face)),
     ]
     if results.textured_frames:
         rows = [(plan.name, str(plan.false_frames)) for plan in results.plans]
@@ -182,10 +184,3 @@ def _seconds(values: Sequence[float], percent: float) -> str:
 
 def _sizes(results: "Results") -> list[str]:
     return list(results.plans[0].spent_ms)
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first row is the heading."""
-    heading, *body = rows
-    lines = [heading, ["---", *["---:"] * (len(heading) - 1)], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

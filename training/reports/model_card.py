@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_ros.inference.backends import is_onnx_model
-from fer_ros.inference.model_store import ModelManifest
-from training.config import TrainConfig, read_config
+from fer_ros.inference.model_store import ModelManifest, is_onnx_model
+from training.config import LandmarksConfig, TrainConfig, read_config
 from training.datasets.splits import DataConfig
 from training.experiment_graph import (
     config_path,
@@ -26,8 +25,8 @@ from training.metrics.classification import (
     recall_rows,
     score_cells,
 )
+from training.reports.markdown import table
 from training.ssl.config import PretrainConfig
-from training.train_landmarks import LandmarksConfig
 
 _HEAD = """\
 # {name}
@@ -244,11 +243,11 @@ def _image_weights(manifest: ModelManifest) -> str:
 
 
 def _scores(results: dict[str, Any]) -> Iterator[str]:
-    yield from _table_head(("FER+ test", *SCORE_HEAD))
+    rows: list[Sequence[str]] = [("FER+ test", *SCORE_HEAD)]
     for name, description in _COUNTED.items():
-        for flip in ("", "-flip"):
-            cells = score_cells(results[name + flip])
-            yield _table_line([f"{description}{', flip' if flip else ''}", *cells])
+        rows.append((description, *score_cells(results[name])))
+        rows.append((f"{description}, flip", *score_cells(results[f"{name}-flip"])))
+    yield table(rows)
 
 
 def _meaning(results: dict[str, Any]) -> Iterator[str]:
@@ -275,8 +274,7 @@ def _meaning(results: dict[str, Any]) -> Iterator[str]:
 def _recalls(metrics: dict[str, Any]) -> Iterator[str]:
     yield "Each emotion of all, without flip:"
     yield ""
-    yield from _table_head(RECALL_HEAD)
-    yield from map(_table_line, recall_rows(metrics))
+    yield table([RECALL_HEAD, *recall_rows(metrics)])
     yield ""
     yield "![How often a label was read as each emotion](confusion.png)"
     yield "![How often the most probable emotion was right](calibration.png)"
@@ -288,14 +286,12 @@ def _web(results: dict[str, Any]) -> Iterator[str]:
     if metrics is None:
         return
     yield _PRIORS
-    yield from _table_head(("test, class prior", *SCORE_HEAD))
-    for key, description in _POINTS.items():
-        yield _table_line([description, *score_cells(results[key])])
+    rows = [(description, *score_cells(results[key])) for key, description in _POINTS.items()]
+    yield table([("test, class prior", *SCORE_HEAD), *rows])
     yield ""
     yield f"Each emotion of nhfi at the balanced prior, {metrics['persons']} persons, in brackets:"
     yield ""
-    yield from _table_head(RECALL_HEAD)
-    yield from map(_table_line, recall_rows(metrics))
+    yield table([RECALL_HEAD, *recall_rows(metrics)])
     yield ""
     yield "![How often a label of nhfi was read as each emotion](confusion_web.png)"
     yield ""
@@ -317,14 +313,14 @@ def _photographs(results: dict[str, Any]) -> Iterator[str]:
         "films tell the scene and not the face:"
     )
     yield ""
-    yield from _table_head(("source", "persons", *SCORE_HEAD[:2], "ECE", "NLL", "recall"))
+    rows: list[Sequence[str]] = [("source", "persons", *SCORE_HEAD[:2], "ECE", "NLL", "recall")]
     for name, source in _PHOTOGRAPHS.items():
         metrics = results[name]
         images, accuracy, _, _, ece, _, nll, *_ = score_cells(metrics)
         recalls = ", ".join(format_recalls(metrics, _MIN_RECALL_IMAGES)) or "-"
-        yield _table_line(
-            [source, str(metrics.get("persons", "unknown")), images, accuracy, ece, nll, recalls],
-        )
+        persons = str(metrics.get("persons", "unknown"))
+        rows.append((source, persons, images, accuracy, ece, nll, recalls))
+    yield table(rows)
 
 
 def _latency(metrics: dict[str, Any]) -> Iterator[str]:
@@ -346,12 +342,3 @@ def _landmarks(results: dict[str, Any]) -> Iterator[str]:
             f"faces rotated by {turned['rotation_deg']:g} degrees to either side: median "
             f"{turned['median_nme']:.1%}, 95th percentile {turned['p95_nme']:.1%}."
         )
-
-
-def _table_head(titles: Sequence[str]) -> Iterator[str]:
-    yield _table_line(titles)
-    yield _table_line(["---", *["---:"] * (len(titles) - 1)])
-
-
-def _table_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -9,8 +9,9 @@ from lightly.models.modules import MaskedVisionTransformerTIMM
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
+from fer_ros.models.backbones.base import Backbone
 from fer_ros.models.backbones.pretrained import load_backbone
-from fer_ros.models.backbones.registry import BACKBONES, Backbone
+from fer_ros.models.backbones.registry import BACKBONES
 from fer_ros.models.backbones.vit import VitBackbone
 from training.ssl.multicrop import ViewSpec
 
@@ -54,7 +55,7 @@ class SelfSupervisedMethod(nn.Module):
         """Called after each change of the weights."""
 
 
-def make_backbone(name: str, drop_path: float = 0.0, weights: str = "") -> VitBackbone:
+def make_pretraining_backbone(name: str, drop_path: float = 0.0, weights: str = "") -> VitBackbone:
     """A vision transformer that takes images of several sizes and returns all tokens.
 
     ``weights``: file of its weights; empty: fresh ones. Raises ValueError when the backbone is no

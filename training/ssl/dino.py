@@ -158,7 +158,10 @@ class Dino(SelfSupervisedMethod):
     def __init__(
         self, trunk: VisionTransformer, side_px: int, area: float, config: DinoConfig
     ) -> None:
-        """``area``: smallest fraction of the crop in global views. ValueError: sizes do not fit."""
+        """``area``: smallest fraction of the crop in global views.
+
+        Raises ValueError when a local view does not consist of whole patches.
+        """
         super().__init__()
         patch_px = trunk.patch_embed.patch_size[0]
         if config.local_crop_size_px % patch_px:
@@ -200,7 +203,7 @@ class Dino(SelfSupervisedMethod):
     def forward(
         self, views: list[Tensor], numbers: Tensor, step: int, steps: int
     ) -> dict[str, Tensor]:
-        """``loss`` and its parts; KoLeo compares the images of this process only."""
+        """``loss`` and its parts. The KoLeo loss is over the images of this process."""
         images = self.global_input(torch.cat(views[:NUM_GLOBAL_CROPS]))
         draws = RandomDraws(iter(torch.cat(numbers.chunk(NUM_GLOBAL_CROPS, dim=1)).unbind(1)))
         masks = block_masks(draws, self.grid, self.config)

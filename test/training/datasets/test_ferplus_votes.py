@@ -9,7 +9,6 @@ from training.datasets.ferplus_votes import (
     distribution,
     has_emotion_votes,
     majority,
-    select_by_protocol,
 )
 
 
@@ -59,16 +58,16 @@ CASES = (
 @pytest.mark.parametrize(("row", "every", "argmax10", "official"), CASES)
 def test_protocols(row, every, argmax10, official):
     for name, label in zip(PROTOCOLS, (every, argmax10, official), strict=True):
-        keep, labels = select_by_protocol(name, row)
+        keep = PROTOCOLS[name](row)
+        labels = majority(row[keep])
         assert keep.tolist() == [label is not None]
         assert [EMOTIONS[index] for index in labels] == ([label] if label else [])
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_labels_belong_to_the_rows_that_count(name):
+@pytest.mark.parametrize("keep", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_labels_belong_to_the_rows_that_count(keep):
     rows = np.concatenate([votes(NF=10), votes(fear=10), votes(sadness=10)])
-    keep, labels = select_by_protocol(name, rows)
-    assert len(labels) == keep.sum()
+    labels = majority(rows[keep(rows)])
     assert [EMOTIONS[label] for label in labels[-2:]] == ["fear", "sadness"]
 
 
@@ -76,12 +75,5 @@ def test_no_row_at_all():
     none = np.zeros((0, 10), np.int64)
     assert distribution(none).shape == (0, 8)
     assert majority(none).shape == has_emotion_votes(none).shape == (0,)
-    for name in PROTOCOLS:
-        assert [len(rows) for rows in select_by_protocol(name, none)] == [0, 0]
-
-
-def test_an_unknown_protocol_is_named():
-    with pytest.raises(
-        ValueError, match=r"protocol: expected one of ferplus-3573, .* found 'best'"
-    ):
-        select_by_protocol("best", votes())
+    for keep in PROTOCOLS.values():
+        assert keep(none).shape == (0,)

@@ -14,6 +14,7 @@ from training.datasets.splits import (
     DatasetUse,
     Faces,
     find_duplicates,
+    load_balanced_valid,
     load_faces,
     load_splits,
 )
@@ -163,6 +164,29 @@ def test_seven_classes_have_no_contempt(tmp_path):
         torch.testing.assert_close(faces.targets.sum(dim=1), torch.ones(3))
 
 
+def test_the_balanced_dataset_has_the_classes_of_the_experiment(tmp_path):
+    make_lfwx(tmp_path, "valid", ["", "", ""])
+    assert load_balanced_valid(DataConfig(), tmp_path) is None
+    for classes, expected in ((8, ["happiness", "happiness", "contempt"]), (7, 2 * ["happiness"])):
+        config = DataConfig(balanced_valid="lfwx_valid", classes=classes)
+        assert emotions(load_balanced_valid(config, tmp_path)) == expected
+        assert len(load_balanced_valid(config, tmp_path, max_samples=1)) == 1
+        assert len(load_balanced_valid(config, tmp_path, max_samples=9)) == len(expected)
+
+
+def test_a_balanced_dataset_without_a_face_of_its_classes_is_reported(tmp_path):
+    make_lfwx(tmp_path, "valid", [""])
+    config = DataConfig(balanced_valid="lfwx_valid", classes=7)
+    with pytest.raises(ValueError, match=r"lfwx_valid: expected a face, found none$"):
+        load_balanced_valid(config, tmp_path)
+
+
+def test_a_damaged_balanced_dataset_is_reported(tmp_path):
+    exchanged(tmp_path)
+    with pytest.raises(ValueError, match="mine_train: expected arrays of sha256"):
+        load_balanced_valid(DataConfig(balanced_valid="mine_train"), tmp_path)
+
+
 def test_a_class_without_faces_is_reported(ferplus, caplog):
     load_splits(DataConfig(), ferplus)
     assert "no face to train on shows neutral, " in caplog.text
@@ -237,16 +261,8 @@ def test_untrainable_datasets_are_reported_in_one_line(ferplus, make, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "labels"),
-    [
-        ("", ["fear", "anger", "neutral"]),
-        ("ferplus-3573", ["fear", "anger", "neutral"]),
-        ("ferplus-argmax10", ["fear", "anger"]),
-    ],
-)
-def test_a_dataset_is_filtered_by_a_protocol(ferplus, protocol, labels):
-    assert emotions(load_faces(ferplus / "ferplus_test", protocol)) == labels
+def test_all_faces_of_a_dataset_are_read(ferplus):
+    assert emotions(load_faces(ferplus / "ferplus_test")) == ["fear", "anger", "neutral"]
 
 
 def some_faces(count: int) -> Faces:

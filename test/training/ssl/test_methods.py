@@ -10,7 +10,7 @@ from pretrain_tools import TINY, TINY_14, dino, inputs, mae
 
 from fer_ros.models.backbones.registry import BACKBONES
 from training.augment import RandomDraws
-from training.ssl.base import feature_std, make_backbone
+from training.ssl.base import feature_std, make_pretraining_backbone
 from training.ssl.dino import DinoConfig, MaskedPatches, MaskedPatchLoss, block_masks
 from training.ssl.knn import knn_classify
 from training.ssl.mae import MaeConfig
@@ -243,9 +243,15 @@ def test_knn_votes_are_weighted():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: make_backbone("vits9"), "backbone: expected one of .*vits8.*, got 'vits9'"),
-        (lambda: make_backbone("efficientnet_lite0"), "backbone: expected one of"),
-        (lambda: make_backbone("tiny", weights="no.safetensors"), "no.safetensors: cannot be read"),
+        (
+            lambda: make_pretraining_backbone("vits9"),
+            "backbone: expected one of .*vits8.*, got 'vits9'",
+        ),
+        (lambda: make_pretraining_backbone("efficientnet_lite0"), "backbone: expected one of"),
+        (
+            lambda: make_pretraining_backbone("tiny", weights="no.safetensors"),
+            "no.safetensors: cannot be read",
+        ),
         (
             lambda: dino(local_crop_size_px=50),
             "local_crop_size_px: expected a multiple of the patch size of 8 px, got 50",

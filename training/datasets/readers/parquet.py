@@ -30,7 +30,7 @@ _COLUMNS: dict[str, tuple[str, frozenset[str]]] = {
     "source": ("text or whole numbers", _TEXT | _WHOLE),
     "dup_group": ("whole numbers", _WHOLE),
 }
-"""Of each column that is read, what is in it, in words and as types of Arrow."""
+"""What each column contains: a description for messages, and the allowed types of Arrow."""
 _MAX_DUP_GROUP = 2**31 - 1
 
 
@@ -66,7 +66,10 @@ def read_parquet(request: SourceRequest) -> DatasetSource:
 
 
 def _columns(schema: pa.Schema, path: Path) -> list[str]:
-    """Those to be read at once, without the images. ValueError: one lacks or is another."""
+    """Names of the columns to read at once: all known ones but the images.
+
+    Raises ValueError when a required column is missing, or a column has another type.
+    """
     for key in ("name", "image"):
         if key not in schema.names:
             columns = truncated_repr(", ".join(schema.names))
@@ -82,7 +85,7 @@ def _columns(schema: pa.Schema, path: Path) -> list[str]:
 
 
 def _kind(type_: pa.DataType) -> str:
-    """Its name; of a dictionary, that of its values; of all lists, ``list of`` and its values'."""
+    """Name of a type, without dictionary encoding; ``list of TYPE`` for all kinds of lists."""
     if pa.types.is_dictionary(type_):
         return _kind(type_.value_type)
     lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -114,7 +117,7 @@ def _sample(index: int, cells: dict, path: Path) -> Sample:
 
 
 def _image_reader(path: Path) -> Callable[[Sequence[Sample]], Iterator[bytes]]:
-    """Reads one row group at a time: a file can be larger than the memory."""
+    """A function that reads one row group at a time: a file can be larger than the memory."""
 
     def images(samples: Sequence[Sample]) -> Iterator[bytes]:
         with _arrow(path):
