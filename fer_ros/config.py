@@ -6,7 +6,7 @@ construction and become the descriptors of the ROS parameters.
 """
 
 import math
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from reprlib import repr as short
 from typing import Any, TypeVar
@@ -182,6 +182,14 @@ class PipelineConfig(ValidatedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_choice("image_rotation", self.image_rotation, ROTATIONS)
+
+    def for_still_images(self) -> "PipelineConfig":
+        """Return these settings for images that are no frames of a video.
+
+        ``tracker.min_hits`` is 1: no next frame can confirm a new face, so each face is reported
+        in the first image that shows it. Call ``EmotionPipeline.reset`` between two images.
+        """
+        return replace(self, tracker=replace(self.tracker, min_hits=1))
 
 
 def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:

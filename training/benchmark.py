@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from fer_ros.alignment import align
 from fer_ros.boxes import iou as pairwise_iou
 from fer_ros.cli.benchmark import measure_frames, measure_starts
-from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig, TrackerConfig
+from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.detector import make_detector
 from fer_ros.detectors.centerface import open_centerface
 from fer_ros.inference.backends.onnx_cache import load_or_export, uses_nchwc_layout
@@ -108,9 +108,8 @@ def measure(
 ) -> Results:
     """Measure everything on the page. Raises ModelError when there is no such model."""
     config = PipelineConfig(
-        classifier=ClassifierConfig(model=model, device="cpu", precision="fp32"),
-        tracker=TrackerConfig(min_hits=1),
-    )
+        classifier=ClassifierConfig(model=model, device="cpu", precision="fp32")
+    ).for_still_images()
     threads, load = config.classifier.threads, os.getloadavg()[0]
     torch.set_num_threads(threads)
     frames, starts = measure_frames(config), list(measure_starts(config))

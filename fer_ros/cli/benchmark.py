@@ -123,7 +123,7 @@ def frame_rows(frames: list[FrameLatency]) -> Iterator[tuple[str, ...]]:
 
 def measure_frames(config: PipelineConfig, rounds: int = _ROUNDS) -> list[FrameLatency]:
     """Measure all kinds of frames in turn, so that background load affects all of them alike."""
-    config = _without_confirmation(config)
+    config = config.for_still_images()
     detector = make_detector(config.detector, config.classifier.threads, config.classifier.device)
     classifier = EmotionPipeline(config, detector).classifier
     kinds = [(size_wh, num_faces) for size_wh in SIZES_WH for num_faces in FACES]
@@ -156,7 +156,7 @@ def _measure_start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Star
     """None when the requested runtime fell back to another one."""
     file = io.BytesIO()
     np.save(file, image_rgb)
-    values = json.dumps(asdict(_without_confirmation(config)))
+    values = json.dumps(asdict(config.for_still_images()))
     start = perf_counter()
     process = subprocess.run(
         [sys.executable, "-c", _STARTUP_PROGRAM, values],
@@ -170,11 +170,6 @@ def _measure_start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Star
         return None
     runtime = report["reason"].partition(":")[0]
     return StartupCost(runtime, seconds, report["rss_kib"] / 1024, report["gpu"] / 2**20)
-
-
-def _without_confirmation(config: PipelineConfig) -> PipelineConfig:
-    """Report a face from its first detection on."""
-    return replace(config, tracker=replace(config.tracker, min_hits=1))
 
 
 def _percentiles(latencies: list[dict[str, float]]) -> dict[str, tuple[float, float]]:

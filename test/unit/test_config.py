@@ -26,6 +26,12 @@ def test_nested_values_override_only_themselves():
     assert config == PipelineConfig(tracker=TrackerConfig(min_hits=3))
 
 
+def test_still_images_change_only_the_confirmation():
+    config = PipelineConfig(image_rotation=90, tracker=TrackerConfig(max_age_s=2.0, min_hits=4))
+    expected = PipelineConfig(image_rotation=90, tracker=TrackerConfig(max_age_s=2.0, min_hits=1))
+    assert config.for_still_images() == expected
+
+
 def test_an_integer_is_accepted_for_a_float():
     value = from_dict(QualityConfig, {"min_size_px": 30}).min_size_px
     assert (value, type(value)) == (30.0, float)

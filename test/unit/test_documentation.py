@@ -138,3 +138,16 @@ def test_python_example_recognizes_a_face(astronaut, tmp_path, monkeypatch, caps
     assert example in PAGES["docs/python_api.md"]
     exec(example, {})
     assert "happiness" in capsys.readouterr().out
+
+
+def test_python_example_of_still_images_recognizes_each_face(
+    astronaut, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    examples = [body for name, body in FENCE.findall(PAGES["docs/python_api.md"]) if name]
+    (example,) = (body for body in examples if "for_still_images" in body)
+    for name in ("ann.png", "bob.png"):
+        cv2.imwrite(name, astronaut[..., ::-1])
+    exec(example, {})
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["ann.png", "happiness"], ["bob.png", "happiness"]]
