@@ -5,8 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros.blendshapes import ACTION_UNITS, action_units
 from fer_ros.face_images import append_pupils
 from fer_ros.types import FaceEmotion
+
+_NUM_ACTION_UNITS = 99  # size of the arrays of hri_msgs/FacialActionUnits
 
 
 class BoundingBox2D(NamedTuple):
@@ -24,6 +27,13 @@ class NormalizedPoint(NamedTuple):
     x: float
     y: float
     c: float
+
+
+class FacialActionUnits(NamedTuple):
+    """Fields of ``hri_msgs/FacialActionUnits``: (99,) each, 0..1, by the number of the unit."""
+
+    intensity: NDArray[np.float32]
+    confidence: NDArray[np.float32]
 
 
 def bounding_box(face: FaceEmotion) -> BoundingBox2D:
@@ -56,3 +66,19 @@ def normalized_landmarks(face: FaceEmotion, size_hw: tuple[int, ...]) -> list[No
     return [
         NormalizedPoint(x, y, c) for (x, y), c in zip(places, confidences.tolist(), strict=True)
     ]
+
+
+def facial_action_units(face: FaceEmotion) -> FacialActionUnits | None:
+    """Intensity of each FACS action unit that the blendshapes of a face measure.
+
+    Confidence is the score of the face for these units, and 0 for all others. None for a face
+    without blendshapes.
+    """
+    if face.blendshapes is None:
+        return None
+    units = [*ACTION_UNITS]
+    intensity = np.zeros(_NUM_ACTION_UNITS, np.float32)
+    confidence = np.zeros(_NUM_ACTION_UNITS, np.float32)
+    intensity[units] = action_units(face.blendshapes)
+    confidence[units] = face.score
+    return FacialActionUnits(intensity, confidence)

@@ -1,0 +1,47 @@
+"""Field values of published messages."""
+
+import numpy as np
+import pytest
+from conftest import frontal_points
+
+from fer_ros.blendshapes import ACTION_UNITS, BLENDSHAPES
+from fer_ros.message_fields import facial_action_units
+from fer_ros.types import FaceEmotion
+
+
+def face(blendshapes=None):
+    probabilities = np.full(8, 0.125, np.float32)
+    return FaceEmotion(
+        id="f00001",
+        box_xyxy=np.array([-10, 20, 50, 300], np.float32),
+        score=0.8,
+        points_xy=frontal_points(),
+        probabilities=probabilities,
+        raw_probabilities=probabilities,
+        emotion="neutral",
+        blendshapes=blendshapes,
+    )
+
+
+def test_a_face_without_blendshapes_has_no_action_units():
+    assert facial_action_units(face()) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, {}),
+        ({"_neutral": 1.0}, {}),
+        ({"eyeBlinkLeft": 0.9, "eyeBlinkRight": 0.7, "jawOpen": 0.4}, {43: 0.8, 26: 0.4}),
+    ],
+)
+def test_action_units_are_at_their_number(values, expected):
+    blendshapes = np.array([values.get(name, 0) for name in BLENDSHAPES], np.float32)
+    units = facial_action_units(face(blendshapes))
+    assert [field.shape for field in units] == [(99,), (99,)]
+    assert [field.dtype for field in units] == [np.float32, np.float32]
+    assert np.flatnonzero(units.intensity).tolist() == sorted(expected)
+    for unit, intensity in expected.items():
+        assert units.intensity[unit] == pytest.approx(intensity)
+    measured = np.isin(np.arange(99), [*ACTION_UNITS])
+    np.testing.assert_array_equal(units.confidence, np.where(measured, np.float32(0.8), 0))
