@@ -28,7 +28,7 @@ class DetectionNetwork(Protocol):
 
     @property
     def device(self) -> str:
-        """Device in use at the moment: cpu or cuda."""
+        """Device in use at the moment: cpu, cuda or cuda:N."""
         ...
 
     @property

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class DetectorRuntime(Protocol):
-    """A detector's graph on one device, ``cpu`` or ``cuda``."""
+    """A detector's graph on one device: cpu, cuda or cuda:N."""
 
     @property
     def device(self) -> str:
@@ -125,7 +125,7 @@ class SessionNetwork:
 
     @property
     def device(self) -> str:
-        """Device in use at the moment: cpu or cuda."""
+        """Device in use at the moment: cpu, cuda or cuda:N."""
         return self._session.device
 
     @property

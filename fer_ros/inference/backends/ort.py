@@ -95,7 +95,7 @@ class OrtBackend:
 
         Raises RuntimeError.
         """
-        for count in range(1, _MAX_BATCH + 1) if self.device == "cuda" else (1,):
+        for count in range(1, _MAX_BATCH + 1) if self.device != "cpu" else (1,):
             self.run(np.zeros((count, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
 
     def run(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:
