@@ -16,12 +16,14 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+import numpy as np
 import yaml
 
 from fer_ros.config import config_field, from_dict, parse_yaml
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.priors import Prior, parse_priors
 from fer_ros.io.atomic_write import atomic_write
+from fer_ros.types import TEMPLATE_XY
 
 MANIFEST_FILE = "model.yaml"
 FORMAT = 1
@@ -111,6 +113,19 @@ class ModelManifest:
 def is_onnx_model(manifest: ModelManifest) -> bool:
     """Whether the weights file is an ONNX graph, as that of int8 models is."""
     return manifest.weights_path.suffix == ".onnx"
+
+
+def check_conventions(manifest: ModelManifest) -> None:
+    """Raise ModelError unless a model has this package's labels and crop template."""
+    where = manifest.folder
+    if manifest.labels != EMOTIONS:
+        labels = ", ".join(manifest.labels)
+        raise ModelError(f"{where}: expected the labels {', '.join(EMOTIONS)}, found {labels}")
+    if not np.array_equal(manifest.template_xy, TEMPLATE_XY):
+        raise ModelError(
+            f"{where}: faces were aligned to another template, {short(manifest.template_xy)}; "
+            f"expected {TEMPLATE_XY.tolist()}"
+        )
 
 
 def cache_folder() -> Path:
