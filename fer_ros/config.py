@@ -6,6 +6,7 @@ construction and become the descriptors of the ROS parameters.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from reprlib import repr as short
@@ -161,8 +162,8 @@ class ClassifierConfig(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("backend", self.backend, ("auto", "torch", "onnx"))
-        _check_choice("precision", self.precision, ("auto", "fp32", "fp16", "bf16", "int8"))
+        check_choice("backend", self.backend, ("auto", "torch", "onnx"))
+        check_choice("precision", self.precision, ("auto", "fp32", "fp16", "bf16", "int8"))
         parse_prior(self.prior)
 
 
@@ -181,7 +182,7 @@ class PipelineConfig(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("image_rotation", self.image_rotation, ROTATIONS)
+        check_choice("image_rotation", self.image_rotation, ROTATIONS)
 
     def for_still_images(self) -> "PipelineConfig":
         """Return these settings for images that are no frames of a video.
@@ -192,9 +193,11 @@ class PipelineConfig(ValidatedConfig):
         return replace(self, tracker=replace(self.tracker, min_hits=1))
 
 
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise ValueError unless ``value`` is one of the two or more ``choices``."""
     if value not in choices:
-        listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+        *others, last = choices
+        listed = f"{', '.join(map(str, others))} or {last}"
         raise ValueError(f"{name}: expected {listed}, got {value!r}")
 
 

@@ -6,7 +6,7 @@ that a bad value gives a one-line error and no exception in the constructor of t
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
@@ -23,7 +23,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
-from fer_ros.config import ValidatedConfig, config_field, from_dict
+from fer_ros.config import ValidatedConfig, check_choice, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
 
 T = TypeVar("T")
@@ -42,13 +42,6 @@ _DYNAMIC_PARAMETERS = re.compile(
     r"(quality|tracker|smoother)\..*|detector\.(?!model_path|name).*"
     r"|image_timeout_s|publish_humans|publish_images"
 )
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError when ``value`` is not one of the choices."""
-    if value not in choices:
-        *others, last = choices
-        raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {value!r}")
 
 
 @dataclass(frozen=True)
