@@ -8,7 +8,6 @@ construction and become the descriptors of the ROS parameters.
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
-from difflib import get_close_matches
 from reprlib import repr as short
 from typing import Any, TypeVar
 
@@ -16,6 +15,7 @@ import yaml
 
 from fer_ros.emotions import EMOTIONS
 from fer_ros.io.errors import single_line
+from fer_ros.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -260,8 +260,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            hint = did_you_mean(str(key), known, f"known: {', '.join(known)}")
             raise ValueError(f"{where}: unknown key {short(key)}; {hint}")
         nested_cls: Any = known[key].default_factory  # the class itself where settings nest
         is_nested = is_dataclass(nested_cls)

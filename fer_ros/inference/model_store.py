@@ -11,7 +11,6 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
@@ -23,6 +22,7 @@ from fer_ros.config import config_field, from_dict, parse_yaml
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.priors import Prior, parse_priors
 from fer_ros.io.atomic_write import atomic_write
+from fer_ros.suggestions import did_you_mean
 from fer_ros.types import TEMPLATE_XY
 
 MANIFEST_FILE = "model.yaml"
@@ -172,8 +172,7 @@ def find_model(name_or_path: str) -> Path:
     folders = {folder.name: folder for folder in model_folders()}
     if name_or_path in folders:
         return folders[name_or_path]
-    close = get_close_matches(name_or_path, folders, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(folders) or 'none'}"
+    hint = did_you_mean(name_or_path, folders, f"installed: {', '.join(folders) or 'none'}")
     raise ModelError(f"unknown model {name_or_path!r}; {hint}")
 
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -25,6 +24,7 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
 from fer_ros.config import ValidatedConfig, check_choice, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
+from fer_ros.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -234,8 +234,7 @@ class Parameters:
         for name in self._node.get_parameters_by_prefix(""):
             if name in self._fields or name.startswith(_NODE_PARAMETERS):
                 continue
-            close = get_close_matches(name, self._fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self._fields)}"
+            hint = did_you_mean(name, self._fields, f"known: {', '.join(self._fields)}")
             self._node.get_logger().warning(f"unknown parameter {name!r} is ignored; {hint}")
             self._node.undeclare_parameter(name)
 
