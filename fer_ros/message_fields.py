@@ -1,6 +1,6 @@
 """Field values of the published messages, without ROS. The node and the bag writer share them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,17 @@ def bounding_box(face: FaceEmotion) -> BoundingBox2D:
     """The box of a face."""
     left, top, right, bottom = (float(edge) for edge in face.box_xyxy)
     return BoundingBox2D((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+
+
+def corners_xyxy(box: Any) -> tuple[float, float, float, float]:
+    """Corners of a ``vision_msgs/BoundingBox2D`` message, in pixels."""
+    x, y = box.center.position.x, box.center.position.y
+    return (
+        x - box.size_x / 2,
+        y - box.size_y / 2,
+        x + box.size_x / 2,
+        y + box.size_y / 2,
+    )
 
 
 def normalized_region(

@@ -1,11 +1,13 @@
 """Field values of published messages."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import frontal_points
 
 from fer_ros.blendshapes import ACTION_UNITS, BLENDSHAPES
-from fer_ros.message_fields import facial_action_units
+from fer_ros.message_fields import bounding_box, corners_xyxy, facial_action_units
 from fer_ros.types import FaceEmotion
 
 
@@ -21,6 +23,13 @@ def face(blendshapes=None):
         emotion="neutral",
         blendshapes=blendshapes,
     )
+
+
+def test_the_corners_of_a_box_are_those_of_the_face():
+    box = bounding_box(face())
+    center = SimpleNamespace(position=SimpleNamespace(x=box.center_x, y=box.center_y))
+    message = SimpleNamespace(center=center, size_x=box.size_x, size_y=box.size_y)
+    assert corners_xyxy(message) == (-10, 20, 50, 300)
 
 
 def test_a_face_without_blendshapes_has_no_action_units():
