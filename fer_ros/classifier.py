@@ -21,13 +21,14 @@ from fer_ros.inference.model_store import (
     read_manifest,
 )
 from fer_ros.inference.priors import select_prior
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import FacePredictions
 
 if TYPE_CHECKING:
     from fer_ros.inference.backends.torch import TorchBackend
 
 EMPTY_PREDICTION = FacePredictions(
-    np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
+    np.zeros((0, NUM_LANDMARKS, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
 )
 """The prediction for an empty batch."""
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fer_ros.config import PipelineConfig
 from fer_ros.emotions import EMOTIONS
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.quality import landmark_rejection
 from fer_ros.smoother import Smoother
 from fer_ros.types import FaceEmotion, FacePredictions, TrackedFace
@@ -117,7 +118,7 @@ def _unclassified(face: TrackedFace, rejection_reason: str) -> FaceEmotion:
         id=face.id,
         box_xyxy=face.box_xyxy,
         score=face.score,
-        points_xy=np.full((68, 2), np.nan, np.float32),
+        points_xy=np.full((NUM_LANDMARKS, 2), np.nan, np.float32),
         probabilities=unknown,
         raw_probabilities=unknown,
         emotion=None,

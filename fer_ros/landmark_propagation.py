@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.alignment import alignment_points, crop_to_frame, frame_points_to_crop, similarity
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import FaceDetections, TrackedFace
 
 _MAX_GAP_S = 0.5
@@ -76,7 +77,7 @@ class LandmarkPropagator:
             stamp_s: stream time of the frame.
             num_detections: number of boxes that were given to the tracker.
         """
-        points_xy = np.array([*landmarks_xy.values()], np.float32).reshape(-1, 68, 2)
+        points_xy = np.array([*landmarks_xy.values()], np.float32).reshape(-1, NUM_LANDMARKS, 2)
         five_points_xy = dict(zip(landmarks_xy, alignment_points(points_xy), strict=True))
         last_boxes = {face.id: face.box_xyxy for face in self._faces}
         propagated = {
