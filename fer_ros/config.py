@@ -26,6 +26,9 @@ _MAX_YAML_BYTES = 2**21  # the parsed document can take hundreds of times as muc
 ROTATIONS = (0, 90, 180, 270)
 """Valid values of ``image_rotation``."""
 
+BALANCED, NATURAL = "balanced", "natural"
+"""Names of class priors: all emotions equally frequent, and as frequent as in everyday images."""
+
 
 def config_field(
     default: Any, description: str, minimum: float | None = None, maximum: float | None = None
@@ -154,7 +157,7 @@ class ClassifierConfig(ValidatedConfig):
         "CUDA, int8 on CPUs with int8 dot products, else fp32",
     )
     prior: str = config_field(
-        "balanced",
+        BALANCED,
         "class prior of the probabilities: balanced, natural (as in everyday images), or eight "
         "comma-separated shares in the order of the labels",
     )
@@ -207,18 +210,22 @@ def parse_prior(prior: str) -> str | tuple[float, ...]:
     Raises:
         ValueError: neither of them.
     """
-    if prior in {"balanced", "natural"}:
+    if prior in {BALANCED, NATURAL}:
         return prior
     try:
         shares = [float(share) for share in prior.split(",")]
     except ValueError:
         shares = []
-    is_valid = len(shares) == len(EMOTIONS) and all(0 < share < math.inf for share in shares)
-    if not is_valid:
+    if not are_shares(shares):
         raise ValueError(
             f"prior: expected balanced, natural or {len(EMOTIONS)} numbers above 0, got {prior!r}"
         )
     return tuple(shares)
+
+
+def are_shares(values: Sequence[float]) -> bool:
+    """Whether these are frequencies of the eight emotions: finite numbers above 0."""
+    return len(values) == len(EMOTIONS) and all(0 < value < math.inf for value in values)
 
 
 def parse_yaml(content: bytes, allow_aliases: bool = False) -> Any:
