@@ -14,6 +14,7 @@ from fer_ros.inference.backends import Backend, open_backend
 from fer_ros.inference.backends.fallback import FallbackBackend
 from fer_ros.inference.devices import cuda_status, supports_int8_dot_product
 from fer_ros.inference.model_store import (
+    INT8_SUFFIX,
     ModelError,
     ModelManifest,
     find_model,
@@ -158,7 +159,7 @@ def _int8_variant(manifest: ModelManifest) -> ModelManifest:
 
     Raises ModelError unless it was made from the weights of ``manifest``.
     """
-    folder = manifest.folder.with_name(f"{manifest.folder.name}_int8")
+    folder = manifest.folder.with_name(manifest.folder.name + INT8_SUFFIX)
     if not folder.is_dir():
         raise ModelError(
             f"model {manifest.name}: precision int8 needs {folder}; create it with "

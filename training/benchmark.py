@@ -34,6 +34,7 @@ from fer_ros.inference.backends.onnx_export import export_module, export_onnx
 from fer_ros.inference.backends.quantization import MIN_FACES, quantize, save_quantized
 from fer_ros.inference.backends.torch import TorchBackend
 from fer_ros.inference.model_store import (
+    INT8_SUFFIX,
     InputSpec,
     ModelError,
     ModelManifest,
@@ -146,7 +147,7 @@ def _quantize(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelMa
     manifest = read_manifest(find_model(model))
     faces = np.resize(crops_rgb, (MIN_FACES, *crops_rgb.shape[1:]))
     graph = quantize(load_or_export(manifest), faces)
-    return save_quantized(manifest, graph, folder / f"{manifest.name}_int8")
+    return save_quantized(manifest, graph, folder / (manifest.name + INT8_SUFFIX))
 
 
 def measure_intervals(config: ClassifierConfig) -> list[IntervalResult]:

@@ -27,6 +27,9 @@ from fer_ros.types import TEMPLATE_XY
 
 MANIFEST_FILE = "model.yaml"
 FORMAT = 1
+INT8_SUFFIX = "_int8"
+"""What follows the name of a model in that of its int8 variant."""
+
 _OPTIONAL_KEYS = {"priors", "quantized_from"}
 # Text fields of a manifest: key, pattern, description.
 _TEXT_FIELDS = (
@@ -96,6 +99,11 @@ class ModelManifest:
     def weights_path(self) -> Path:
         """Path of the weights file."""
         return self.folder / self.weights
+
+    @property
+    def short_sha256(self) -> str:
+        """First 16 digits of ``sha256``, which name the model's files in the cache."""
+        return self.sha256[:16]
 
     def verify(self) -> None:
         """Raise ModelError unless the weights file has the sha256 of the manifest."""

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import logging
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
 from fer_ros.inference.backends import BackendError
+from fer_ros.inference.devices import is_x86
 from fer_ros.inference.model_store import (
     ModelError,
     ModelManifest,
@@ -35,7 +35,7 @@ def uses_nchwc_layout() -> bool:
 
     Graphs for it avoid layers that the layout lacks; they compute the same as other graphs.
     """
-    return platform.machine().lower() in {"x86_64", "amd64"}
+    return is_x86()
 
 
 def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
@@ -45,7 +45,7 @@ def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
         del values[key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
     suffix = "-nchwc" if nchwc else ""
-    name = f"{manifest.sha256[:16]}-{digest[:16]}-v{EXPORT_VERSION}{suffix}.onnx"
+    name = f"{manifest.short_sha256}-{digest[:16]}-v{EXPORT_VERSION}{suffix}.onnx"
     return cache_folder() / name
 
 
