@@ -1,11 +1,13 @@
 """Field values of the published messages, without ROS. The node and the bag writer share them."""
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.blendshapes import ACTION_UNITS, action_units
+from fer_ros.emotions import EMOTIONS
 from fer_ros.face_images import append_pupils
 from fer_ros.types import FaceEmotion
 
@@ -51,6 +53,29 @@ def corners_xyxy(box: Any) -> tuple[float, float, float, float]:
         x + box.size_x / 2,
         y + box.size_y / 2,
     )
+
+
+def sorted_hypotheses(face: FaceEmotion) -> list[tuple[str, float]]:
+    """Return the emotions of a face and their probabilities; empty if it cannot be read.
+
+    The stable label is first, also when another emotion is more probable for the moment. The others
+    follow by descending probability.
+    """
+    if face.emotion is None:
+        return []
+    hypotheses = zip(EMOTIONS, face.probabilities.tolist(), strict=True)
+    return sorted(hypotheses, key=lambda pair: (pair[0] != face.emotion, -pair[1]))
+
+
+def best_expressible_emotion(
+    face: FaceEmotion, expressible: Container[str]
+) -> tuple[str, float] | None:
+    """Return the emotion to publish where only some can be expressed, and its probability.
+
+    This is the stable label if it is in ``expressible``, else the most probable emotion that is.
+    None if the face cannot be read.
+    """
+    return next((pair for pair in sorted_hypotheses(face) if pair[0] in expressible), None)
 
 
 def normalized_region(

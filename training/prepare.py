@@ -32,9 +32,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.alignment import similarity
-from fer_ros.config import parse_yaml
 from fer_ros.detector import FaceDetector
 from fer_ros.io.progress import ProgressBar, progress_bar, write_line
+from fer_ros.io.yaml_file import parse_yaml
 from training.datasets.localization import (
     cut_padded_crop,
     decode,

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fer_ros.config import config_field, from_dict, parse_yaml
+from fer_ros.config import config_field, from_dict
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.priors import Prior, parse_priors
 from fer_ros.io.atomic_write import atomic_write
+from fer_ros.io.yaml_file import parse_yaml
 from fer_ros.suggestions import did_you_mean
 from fer_ros.types import TEMPLATE_XY
 

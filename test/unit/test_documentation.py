@@ -12,7 +12,8 @@ import pytest
 from tree import ROOT, project_files
 
 from fer_ros.cli import main as fer
-from fer_ros.config import from_dict, parse_yaml
+from fer_ros.config import from_dict
+from fer_ros.io.yaml_file import parse_yaml
 
 FILES = project_files()
 PAGES = {

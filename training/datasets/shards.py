@@ -39,10 +39,11 @@ import yaml
 from numpy.typing import NDArray
 
 from fer_ros.blendshapes import NUM_BLENDSHAPES
-from fer_ros.config import ValidatedConfig, config_field, from_dict, parse_yaml
+from fer_ros.config import ValidatedConfig, config_field, from_dict
 from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
 from fer_ros.io.atomic_write import atomic_write
 from fer_ros.io.errors import single_line
+from fer_ros.io.yaml_file import parse_yaml
 from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import CROP_SIZE_PX, TEMPLATE_XY
 from training.datasets.safe_npy import read_array, read_header

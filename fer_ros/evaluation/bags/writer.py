@@ -35,12 +35,13 @@ from fer_ros.evaluation.bags.messages import (
 )
 from fer_ros.evaluation.bags.reader import BagImage
 from fer_ros.io.errors import single_line
-from fer_ros.io.serialization import best_expressible_emotion, sorted_hypotheses
 from fer_ros.message_fields import (
+    best_expressible_emotion,
     bounding_box,
     facial_action_units,
     normalized_landmarks,
     normalized_region,
+    sorted_hypotheses,
 )
 from fer_ros.types import FaceEmotion
 

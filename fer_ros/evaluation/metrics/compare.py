@@ -19,7 +19,8 @@ from fer_ros.evaluation.metrics.classification import METRICS, calibration_bins,
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
 from fer_ros.evaluation.report.results import RESULTS
-from fer_ros.evaluation.result_cache import load, read_json
+from fer_ros.evaluation.result_cache import load
+from fer_ros.io.json_file import read_json
 
 BLOCK_S = 5.0
 MIN_BLOCKS = 8

@@ -25,8 +25,8 @@ from std_msgs.msg import Header
 
 from fer_ros.emotions import HRI_EXPRESSIONS
 from fer_ros.face_images import crop_face_square, roll_rad
-from fer_ros.io.serialization import best_expressible_emotion
 from fer_ros.message_fields import (
+    best_expressible_emotion,
     facial_action_units,
     normalized_landmarks,
     normalized_region,

@@ -15,7 +15,8 @@ from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
 from fer_ros.evaluation.report.files import write_report
 from fer_ros.evaluation.report.results import RESULTS, latencies, summarize
-from fer_ros.evaluation.result_cache import load, save, write_json
+from fer_ros.evaluation.result_cache import load, save
+from fer_ros.io.json_file import write_json
 
 STAGES = {"decode": [1.0, 2.0, 3.0], "total": [10.0, 20.0, 30.0]}
 
