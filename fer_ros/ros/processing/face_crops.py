@@ -35,22 +35,22 @@ class FaceCropProcessor(Processor):
     def __init__(
         self,
         node: LifecycleNode,
-        config: NodeConfig,
+        node_config: NodeConfig,
         pipeline: FaceCropPipeline,
         publishers: ResultPublishers,
     ) -> None:
-        super().__init__(node, config, pipeline.config, publishers)
+        super().__init__(node, node_config, pipeline.config, publishers)
         self._pipeline = pipeline
         self._activated_s = monotonic()
         self._statistics = FrameStatistics()
-        self._expression_names = expression_names(label_names(config.label_map))
-        self._topics = HriFaceTopics(node, config.hri_namespace, {"expression": Expression})
+        self._expression_names = expression_names(label_names(node_config.label_map))
+        self._topics = HriFaceTopics(node, node_config.hri_namespace, {"expression": Expression})
         pipeline.reset()
         self._worker: FrameWorker[ReceivedImage] = FrameWorker(self._process, "expressions")
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # its thread must not outlive a failed activation
             self._input = HriFaceSubscriber(
-                node, config, self._topics.set_active_ids, self._on_face_image
+                node, node_config, self._topics.set_active_ids, self._on_face_image
             )
             undo.pop_all()
         self._logger.info(f"active, waiting for faces on {self._input.topic}")
@@ -66,7 +66,7 @@ class FaceCropProcessor(Processor):
         self._worker.check()
         self._input.refresh()
         status = self._statistics.report(timeout_s=0)
-        timeout_s = self.config.image_timeout_s
+        timeout_s = self.node_config.image_timeout_s
         is_late = 0 < timeout_s <= monotonic() - self._activated_s
         if is_late and not self._input.has_publisher():
             status.level = DiagnosticStatus.WARN
@@ -86,8 +86,8 @@ class FaceCropProcessor(Processor):
         if not crops:
             return
         timer.mark("convert")
-        if self.settings is not self._pipeline.config:
-            self._pipeline.reconfigure(self.settings)
+        if self.pipeline_config is not self._pipeline.config:
+            self._pipeline.reconfigure(self.pipeline_config)
         try:
             faces, stages_ms = self._pipeline(crops)
         except (RuntimeError, cv2.error) as error:  # from PyTorch, such as a full GPU
@@ -122,7 +122,7 @@ class FaceCropProcessor(Processor):
         for received, face in results:
             header = received.message.header
             expression = to_expression(face, header, self._expression_names)
-            if expression and self.config.publish_humans:
+            if expression and self.node_config.publish_humans:
                 self._topics.publish(face.id, "expression", expression)
             images[header.stamp.sec, header.stamp.nanosec, header.frame_id].append((received, face))
         for of_one_image in images.values():

@@ -31,18 +31,18 @@ class ImageProcessor(Processor):
     def __init__(
         self,
         node: LifecycleNode,
-        config: NodeConfig,
+        node_config: NodeConfig,
         pipeline: MultiCameraPipeline,
         publishers: ResultPublishers,
     ) -> None:
-        super().__init__(node, config, pipeline.config, publishers)
+        super().__init__(node, node_config, pipeline.config, publishers)
         self._pipeline = pipeline
         self._worker: FrameWorker[ReceivedImage] = FrameWorker(self._process, "emotions")
         self._cameras: dict[str, _Camera] = {}
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # its thread must not outlive a failed activation
-            for name in config.cameras:
-                self._cameras[name] = _Camera(node, config, name, self._worker.buffer.put)
+            for name in node_config.cameras:
+                self._cameras[name] = _Camera(node, node_config, name, self._worker.buffer.put)
                 undo.callback(self._cameras[name].close)
                 pipeline.reset(name)
             undo.pop_all()
@@ -72,7 +72,7 @@ class ImageProcessor(Processor):
     def _report_camera(self, camera: "_Camera") -> DiagnosticStatus:
         for name in camera.input.new_publishers():
             self._logger.info(f"publisher of {camera.input.topic}: {name}")
-        timeout_s = self.config.image_timeout_s
+        timeout_s = self.node_config.image_timeout_s
         if 0 < timeout_s <= camera.statistics.silent_s():
             self._publishers.clear(camera.name)
             topic, diagnosis = camera.input.topic, camera.input.diagnose_no_images()
@@ -85,8 +85,8 @@ class ImageProcessor(Processor):
     def _process(self, received: dict[str, ReceivedImage]) -> None:
         """Process one image of each of these cameras, in the worker thread."""
         timer = StageTimer()
-        if self.settings is not self._pipeline.config:
-            self._pipeline.reconfigure(self.settings)
+        if self.pipeline_config is not self._pipeline.config:
+            self._pipeline.reconfigure(self.pipeline_config)
         frames = self._convert(received)
         timer.mark("convert")
         for name, result in self._pipeline(frames).items():
