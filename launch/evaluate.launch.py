@@ -24,12 +24,12 @@ from launch.events.process import ProcessExited, ProcessIO, SignalProcess
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import ExecutableInPackage, FindPackageShare
 
+from fer_ros.evaluation import RESULTS
 from fer_ros.evaluation.bags.reader import Bag
 from fer_ros.evaluation.bags.storage import METADATA, read_metadata
 from fer_ros.evaluation.batch import unique_names
 from fer_ros.evaluation.ground_truth import topic_labels, unknown_bags
 from fer_ros.evaluation.label_files import read_labels
-from fer_ros.evaluation.report.results import RESULTS
 
 # Log messages of node and recorder.
 NODE_READY, PUBLISHER_FOUND = "active, waiting for images", "publisher of {topic}: "

@@ -216,7 +216,7 @@ def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from fer_ros.evaluation.metrics.compare import compare, read_run, to_text
+    from fer_ros.evaluation.comparison import compare, read_run, to_text
     from fer_ros.evaluation.report.pages import comparison_page
     from fer_ros.io.json_file import add_path_to_oserror, write_json
 
