@@ -30,20 +30,20 @@ _FRAME_S = 1 / 15
 
 # Runs in a new process that imports only what the node needs.
 _STARTUP_PROGRAM = """
-import io, json, re, sys
-from pathlib import Path
+import io, json, sys
 import numpy as np
+import psutil
 from fer_ros import EmotionPipeline, Frame, PipelineConfig
 from fer_ros.config import from_dict
 
 image_rgb = np.load(io.BytesIO(sys.stdin.buffer.read()))
 pipeline = EmotionPipeline(from_dict(PipelineConfig, json.loads(sys.argv[1])))
 emotions = [face.emotion for face in pipeline(Frame(image_rgb, 0.0)).faces]
-resident = re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+rss = psutil.Process().memory_info().rss
 backend = {"reason": pipeline.classifier.reason, "fallback": pipeline.fallback}
 torch = sys.modules.get("torch")
 on_gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_initialized() else 0
-print(json.dumps(backend | {"emotions": emotions, "rss_kib": int(resident[1]), "gpu": on_gpu}))
+print(json.dumps(backend | {"emotions": emotions, "rss": rss, "gpu": on_gpu}))
 """
 
 
@@ -169,7 +169,7 @@ def _measure_start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Star
     if report["fallback"]:
         return None
     runtime = report["reason"].partition(":")[0]
-    return StartupCost(runtime, seconds, report["rss_kib"] / 1024, report["gpu"] / 2**20)
+    return StartupCost(runtime, seconds, report["rss"] / 2**20, report["gpu"] / 2**20)
 
 
 def _percentiles(latencies: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
