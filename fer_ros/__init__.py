@@ -1,7 +1,8 @@
 """Facial emotion recognition for robots: a library that does not need ROS.
 
-``EmotionPipeline()(Frame(image_rgb, stamp_s)).faces`` is the shortest way from an image to the
-emotions of its faces.
+For the frames of a video, in order: ``pipeline = EmotionPipeline()``, then
+``pipeline(Frame(image_rgb, stamp_s)).faces``. For one image:
+``EmotionPipeline(PipelineConfig().for_still_images())(Frame(image_rgb, 0.0)).faces``.
 
 The names below are imported on first access: OpenCV and PyTorch take seconds.
 """

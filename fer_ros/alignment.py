@@ -107,3 +107,12 @@ def crop_to_frame(
     shifted = points_xy - frame_to_crop[:, None, :, 2]
     inverse = np.linalg.inv(linear)
     return np.einsum("nij,npj->npi", inverse, shifted).astype(np.float32)
+
+
+def frame_points_to_crop(
+    points_xy: NDArray[np.float32], frame_to_crop: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Transform frame points (N, P, 2) to crop pixels; ``frame_to_crop`` is (N, 2, 3)."""
+    moved: NDArray[np.float32] = np.einsum("nij,npj->npi", frame_to_crop[:, :, :2], points_xy)
+    moved += frame_to_crop[:, None, :, 2]
+    return moved

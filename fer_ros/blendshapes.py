@@ -26,6 +26,7 @@ BLENDSHAPES = (
     *("mouthSmileLeft", "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight"),
     *("mouthUpperUpLeft", "mouthUpperUpRight", "noseSneerLeft", "noseSneerRight"),
 )
+NUM_BLENDSHAPES = len(BLENDSHAPES)
 
 
 def _mirrored(name: str) -> str:

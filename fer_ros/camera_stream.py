@@ -6,16 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.alignment import align, crop_to_frame
-from fer_ros.config import PipelineConfig, QualityConfig
+from fer_ros.config import PipelineConfig
 from fer_ros.detection_scheduler import DetectionScheduler
 from fer_ros.detector import FaceDetector, ImageDetector
-from fer_ros.emotions import EMOTIONS
+from fer_ros.face_assessment import FaceAssessor
 from fer_ros.face_ids import IdFactory
 from fer_ros.image_rotation import rotate_box_back, rotate_image, rotate_points_back
 from fer_ros.landmark_propagation import LandmarkPropagator
 from fer_ros.mirror_average import add_mirrored, average_mirrored
-from fer_ros.quality import detection_rejection, landmark_rejection
-from fer_ros.smoother import Smoother
+from fer_ros.quality import detection_rejection
 from fer_ros.stage_timer import StageTimer
 from fer_ros.stream_clock import MAX_GAP_S, StreamClock, StreamTime
 from fer_ros.tracker import Tracker
@@ -36,8 +35,8 @@ class PendingFrame:
 
     ``rejections`` holds a reason for each of ``faces``, "" where the face passed; ``aligned`` are
     the crops of the faces that passed, in the order of ``faces``, and ``new_rows`` those of them
-    whose face had no answer in the last frame. Boxes and points are in pixels of the image turned
-    upright; ``size_wh`` is the size of the image as it came.
+    whose face was not classified in the last frame. Boxes and points are in pixels of the image
+    turned upright; ``size_wh`` is the size of the image as it came.
     """
 
     time: StreamTime
@@ -70,9 +69,8 @@ class CameraStream:
             self._scheduler = DetectionScheduler(detector)
         self._clock = StreamClock()
         self._tracker = Tracker(config.tracker, new_id)
-        self._smoother = Smoother(config.smoother)
+        self._assessor = FaceAssessor(config)
         self._propagator = LandmarkPropagator()
-        self._answered_ids: set[str] = set()
         self._config = config
         self.reconfigure(config)
 
@@ -95,7 +93,7 @@ class CameraStream:
         self._config = config
         self._clock.max_gap_s = max(MAX_GAP_S, config.tracker.max_age_s)
         self._tracker.config = config.tracker
-        self._smoother.config = config.smoother
+        self._assessor.reconfigure(config)
 
     def reset(self) -> None:
         """Forget all faces: the next frame shows another place or time."""
@@ -120,7 +118,7 @@ class CameraStream:
         passed = [face for face, reason in zip(faces, rejections, strict=True) if not reason]
         points_xy = np.array([face.points_xy for face in passed], np.float32).reshape(-1, 5, 2)
         aligned = align(upright_rgb, points_xy)
-        new_rows = [row for row, face in enumerate(passed) if face.id not in self._answered_ids]
+        new_rows = self._assessor.new_rows([face.id for face in passed])
         timer.mark("align")
         height, width = frame.image_rgb.shape[:2]
         return PendingFrame(
@@ -138,28 +136,19 @@ class CameraStream:
             for face, reason in zip(pending.faces, pending.rejections, strict=True)
             if not reason
         ]
-        self._answered_ids = set(passed)
         tracked = self._propagator.update(
             pending.faces,
             dict(zip(passed, points_xy, strict=True)),
             time_s,
             pending.num_detections,
         )
-        faces, rows = [], iter(range(len(passed)))
-        for face, reason in zip(tracked, pending.rejections, strict=True):
-            if reason:
-                faces.append(unclassified_face(face, reason))
-                continue
-            row = next(rows)
-            crop_rgb, raw = pending.aligned.crops_rgb[row], predictions.probabilities[row]
-            quality = self._config.quality
-            assessed = assess_face(
-                face, points_xy[row], raw, crop_rgb, time_s, quality, self._smoother
-            )
-            faces.append(replace(assessed, blendshapes=predictions.blendshapes_of(row)))
+        crops_rgb, times_s = pending.aligned.crops_rgb, [time_s] * len(tracked)
+        faces = self._assessor.assess(
+            tracked, pending.rejections, times_s, crops_rgb, predictions, points_xy
+        )
         if self._config.image_rotation:
             faces = [self._rotate_back(face, pending.size_wh) for face in faces]
-        self._smoother.forget_older(time_s)
+        self._assessor.forget_older(time_s)
         pending.timer.mark("smooth")
         return FrameResult(
             pending.time.stamp_s,
@@ -190,63 +179,5 @@ class CameraStream:
         if self._scheduler:
             self._scheduler.reset()
         self._tracker.reset()
-        self._smoother.reset()
+        self._assessor.reset()
         self._propagator.reset()
-        self._answered_ids = set()
-
-
-def unclassified_face(face: TrackedFace, rejection_reason: str) -> FaceEmotion:
-    """Result of a face that was rejected before the network: its outputs are NaN."""
-    unknown = np.full(len(EMOTIONS), np.nan, np.float32)
-    return FaceEmotion(
-        id=face.id,
-        box_xyxy=face.box_xyxy,
-        score=face.score,
-        points_xy=np.full((68, 2), np.nan, np.float32),
-        probabilities=unknown,
-        raw_probabilities=unknown,
-        emotion=None,
-        is_readable=False,
-        rejection_reason=rejection_reason,
-        is_classified=False,
-    )
-
-
-def assess_face(
-    face: TrackedFace,
-    points_xy: NDArray[np.float32],
-    raw: NDArray[np.float32],
-    crop_rgb: NDArray[np.uint8],
-    time_s: float,
-    quality: QualityConfig,
-    smoother: Smoother,
-) -> FaceEmotion:
-    """Result of a classified face. One that cannot be read leaves ``smoother`` as it was.
-
-    Args:
-        face: the tracked face.
-        points_xy: its landmarks (68, 2) in pixels of the frame.
-        raw: probabilities (8,) of this frame alone.
-        crop_rgb: the aligned crop (112, 112, 3).
-        time_s: stream time of the frame.
-        quality: thresholds of the quality gate.
-        smoother: the smoother of the camera.
-    """
-    smoothed, emotion = raw, None
-    if np.isfinite(raw).all():
-        reason = landmark_rejection(points_xy, crop_rgb, quality)
-    else:
-        reason = "no probabilities: the network output is not finite"
-    if not reason:
-        smoothed, emotion = smoother.update(face.id, time_s, raw)
-    return FaceEmotion(
-        id=face.id,
-        box_xyxy=face.box_xyxy,
-        score=face.score,
-        points_xy=points_xy,
-        probabilities=smoothed,
-        raw_probabilities=raw,
-        emotion=emotion,
-        is_readable=not reason,
-        rejection_reason=reason,
-    )

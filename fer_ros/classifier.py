@@ -14,6 +14,7 @@ from fer_ros.inference.backends import Backend, open_backend
 from fer_ros.inference.backends.fallback import FallbackBackend
 from fer_ros.inference.devices import cuda_status, supports_int8_dot_product
 from fer_ros.inference.model_store import (
+    INT8_SUFFIX,
     ModelError,
     ModelManifest,
     find_model,
@@ -21,13 +22,14 @@ from fer_ros.inference.model_store import (
     read_manifest,
 )
 from fer_ros.inference.priors import select_prior
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import FacePredictions
 
 if TYPE_CHECKING:
     from fer_ros.inference.backends.torch import TorchBackend
 
 EMPTY_PREDICTION = FacePredictions(
-    np.zeros((0, 68, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
+    np.zeros((0, NUM_LANDMARKS, 2), np.float32), np.zeros((0, len(EMOTIONS)), np.float32)
 )
 """The prediction for an empty batch."""
 
@@ -157,7 +159,7 @@ def _int8_variant(manifest: ModelManifest) -> ModelManifest:
 
     Raises ModelError unless it was made from the weights of ``manifest``.
     """
-    folder = manifest.folder.with_name(f"{manifest.folder.name}_int8")
+    folder = manifest.folder.with_name(manifest.folder.name + INT8_SUFFIX)
     if not folder.is_dir():
         raise ModelError(
             f"model {manifest.name}: precision int8 needs {folder}; create it with "

@@ -6,24 +6,21 @@ construction and become the descriptors of the ROS parameters.
 """
 
 import math
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from reprlib import repr as short
 from typing import Any, TypeVar
 
-import yaml
-
 from fer_ros.emotions import EMOTIONS
-from fer_ros.io.errors import single_line
+from fer_ros.suggestions import did_you_mean
 
 T = TypeVar("T")
 
-# PyYAML raises these for invalid dates, numbers and tags, and for deep nesting.
-_YAML_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
-_MAX_YAML_BYTES = 2**21  # the parsed document can take hundreds of times as much
-
 ROTATIONS = (0, 90, 180, 270)
 """Valid values of ``image_rotation``."""
+
+BALANCED, NATURAL = "balanced", "natural"
+"""Names of class priors: all emotions equally frequent, and as frequent as in everyday images."""
 
 
 def config_field(
@@ -153,7 +150,7 @@ class ClassifierConfig(ValidatedConfig):
         "CUDA, int8 on CPUs with int8 dot products, else fp32",
     )
     prior: str = config_field(
-        "balanced",
+        BALANCED,
         "class prior of the probabilities: balanced, natural (as in everyday images), or eight "
         "comma-separated shares in the order of the labels",
     )
@@ -161,8 +158,8 @@ class ClassifierConfig(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("backend", self.backend, ("auto", "torch", "onnx"))
-        _check_choice("precision", self.precision, ("auto", "fp32", "fp16", "bf16", "int8"))
+        check_choice("backend", self.backend, ("auto", "torch", "onnx"))
+        check_choice("precision", self.precision, ("auto", "fp32", "fp16", "bf16", "int8"))
         parse_prior(self.prior)
 
 
@@ -181,12 +178,22 @@ class PipelineConfig(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice("image_rotation", self.image_rotation, ROTATIONS)
+        check_choice("image_rotation", self.image_rotation, ROTATIONS)
+
+    def for_still_images(self) -> "PipelineConfig":
+        """Return these settings for images that are no frames of a video.
+
+        ``tracker.min_hits`` is 1: no next frame can confirm a new face, so each face is reported
+        in the first image that shows it. Call ``EmotionPipeline.reset`` between two images.
+        """
+        return replace(self, tracker=replace(self.tracker, min_hits=1))
 
 
-def _check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raise ValueError unless ``value`` is one of the two or more ``choices``."""
     if value not in choices:
-        listed = f"{', '.join(map(str, choices[:-1]))} or {choices[-1]}"
+        *others, last = choices
+        listed = f"{', '.join(map(str, others))} or {last}"
         raise ValueError(f"{name}: expected {listed}, got {value!r}")
 
 
@@ -196,44 +203,22 @@ def parse_prior(prior: str) -> str | tuple[float, ...]:
     Raises:
         ValueError: neither of them.
     """
-    if prior in {"balanced", "natural"}:
+    if prior in {BALANCED, NATURAL}:
         return prior
     try:
         shares = [float(share) for share in prior.split(",")]
     except ValueError:
         shares = []
-    is_valid = len(shares) == len(EMOTIONS) and all(0 < share < math.inf for share in shares)
-    if not is_valid:
+    if not are_shares(shares):
         raise ValueError(
             f"prior: expected balanced, natural or {len(EMOTIONS)} numbers above 0, got {prior!r}"
         )
     return tuple(shares)
 
 
-def parse_yaml(content: bytes, allow_aliases: bool = False) -> Any:
-    """Parse a YAML document of at most 2 MiB.
-
-    Some hundred bytes of nested aliases can expand to more than fits into memory, and ROS takes
-    none in parameter files. Only callers that copy single values may allow them.
-
-    Raises:
-        ValueError: one line.
-    """
-    if len(content) > _MAX_YAML_BYTES:
-        raise ValueError(f"expected YAML of at most {_MAX_YAML_BYTES} bytes, found {len(content)}")
-    try:
-        return yaml.load(content, yaml.SafeLoader if allow_aliases else _NoAliasLoader)
-    except (yaml.YAMLError, *_YAML_ERRORS) as error:
-        raise ValueError(f"not a YAML file: {single_line(error)}") from None
-
-
-class _NoAliasLoader(yaml.SafeLoader):
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            problem = f"alias *{event.anchor} is not supported: write its value out"
-            raise yaml.composer.ComposerError(None, None, problem, event.start_mark)
-        return super().compose_node(parent, index)
+def are_shares(values: Sequence[float]) -> bool:
+    """Whether these are frequencies of the eight emotions: finite numbers above 0."""
+    return len(values) == len(EMOTIONS) and all(0 < value < math.inf for value in values)
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
@@ -249,8 +234,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            close = get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            hint = did_you_mean(str(key), known, f"known: {', '.join(known)}")
             raise ValueError(f"{where}: unknown key {short(key)}; {hint}")
         nested_cls: Any = known[key].default_factory  # the class itself where settings nest
         is_nested = is_dataclass(nested_cls)

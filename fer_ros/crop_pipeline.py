@@ -5,18 +5,17 @@ landmarks, and on the face aligned by them, for landmarks and emotion.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.alignment import align, alignment_points, crop_to_frame, warp
-from fer_ros.camera_stream import assess_face, unclassified_face
 from fer_ros.config import PipelineConfig
+from fer_ros.face_assessment import FaceAssessor
 from fer_ros.mirror_average import add_mirrored, average_mirrored
 from fer_ros.quality import detection_rejection
-from fer_ros.smoother import Smoother
 from fer_ros.stage_timer import StageTimer
 from fer_ros.stream_clock import StampEstimator
 from fer_ros.types import (
@@ -63,9 +62,8 @@ class FaceCropPipeline:
             classifier = Classifier(config.classifier)
         self.config = config
         self.classifier = classifier
-        self._smoother = Smoother(config.smoother)
+        self._assessor = FaceAssessor(config)
         self._stamps = StampEstimator()
-        self._answered_ids: set[str] = set()
 
     @property
     def fallback(self) -> str:
@@ -75,12 +73,11 @@ class FaceCropPipeline:
     def reconfigure(self, config: PipelineConfig) -> None:
         """Apply other thresholds. Faces keep their emotions, the model stays loaded."""
         self.config = config
-        self._smoother.config = config.smoother
+        self._assessor.reconfigure(config)
 
     def reset(self) -> None:
         """Forget all faces."""
-        self._smoother.reset()
-        self._answered_ids = set()
+        self._assessor.reset()
 
     def __call__(self, crops: Sequence[FaceCrop]) -> tuple[list[FaceEmotion], dict[str, float]]:
         """Return the emotion of each face, in the order of ``crops``, and the stages' latency.
@@ -93,34 +90,24 @@ class FaceCropPipeline:
         """
         timer = StageTimer()
         stamps_s = [self._stamp_s(crop.frame) for crop in crops]
-        quality = self.config.quality
-        rejections = [detection_rejection(_whole_frame(crop), quality) for crop in crops]
+        faces = [_whole_frame(crop) for crop in crops]
+        rejections = [detection_rejection(face, self.config.quality) for face in faces]
         passed = [crop for crop, reason in zip(crops, rejections, strict=True) if not reason]
         aligned = self._align([crop.frame.image_rgb for crop in passed])
         timer.mark("align")
-        new_rows = [row for row, crop in enumerate(passed) if crop.id not in self._answered_ids]
+        new_rows = self._assessor.new_rows([crop.id for crop in passed])
         predictions = average_mirrored(
             self.classifier.classify(add_mirrored(aligned.crops_rgb, new_rows)), new_rows
         )
-        self._answered_ids = {crop.id for crop in passed}
         points_xy = crop_to_frame(predictions.points_xy, aligned.frame_to_crop)
         timer.mark("classify")
-        faces, rows = [], iter(range(len(passed)))
-        for crop, stamp_s, reason in zip(crops, stamps_s, rejections, strict=True):
-            if reason:
-                faces.append(unclassified_face(_whole_frame(crop), reason))
-                continue
-            row = next(rows)
-            raw, crop_rgb = predictions.probabilities[row], aligned.crops_rgb[row]
-            face = _whole_frame(crop)
-            assessed = assess_face(
-                face, points_xy[row], raw, crop_rgb, stamp_s, quality, self._smoother
-            )
-            faces.append(replace(assessed, blendshapes=predictions.blendshapes_of(row)))
+        results = self._assessor.assess(
+            faces, rejections, stamps_s, aligned.crops_rgb, predictions, points_xy
+        )
         if stamps_s:
-            self._smoother.forget_older(max(stamps_s))
+            self._assessor.forget_older(max(stamps_s))
         timer.mark("smooth")
-        return faces, timer.latency_ms
+        return results, timer.latency_ms
 
     def _stamp_s(self, frame: Frame) -> float:
         if frame.arrival_s is None:

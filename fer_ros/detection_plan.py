@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.boxes import areas
-from fer_ros.detectors.base import SIDE_MULTIPLE_PX, FaceNetwork, nms, select
+from fer_ros.detectors.base import SIDE_MULTIPLE_PX, DetectionNetwork, nms, select
 from fer_ros.single_pixel import widen_single_pixel
 from fer_ros.types import FaceDetections
 
@@ -210,7 +210,7 @@ class ViewDetections:
 
 
 def detect_in_views(
-    network: FaceNetwork,
+    network: DetectionNetwork,
     image_rgb: NDArray[np.uint8],
     views: Sequence[View],
     score_threshold: float,
@@ -236,7 +236,7 @@ def detect_in_views(
 
 
 def _detect_together(
-    network: FaceNetwork,
+    network: DetectionNetwork,
     image_rgb: NDArray[np.uint8],
     views: Sequence[View],
     score_threshold: float,

@@ -23,7 +23,7 @@ from fer_ros.detection_plan import (
     plan_levels,
     region_view,
 )
-from fer_ros.detectors.base import DetectorError, FaceNetwork, nms, select
+from fer_ros.detectors.base import DetectionNetwork, DetectorError, nms, select
 from fer_ros.detectors.centerface import CenterFace
 from fer_ros.detectors.yunet import YuNet
 from fer_ros.types import FaceDetections
@@ -34,7 +34,7 @@ _STILL_MARGIN_PX = 48
 
 _log = logging.getLogger(__name__)
 
-_NETWORKS: dict[str, Callable[[str, int, str], FaceNetwork]] = {
+_NETWORKS: dict[str, Callable[[str, int, str], DetectionNetwork]] = {
     "centerface": CenterFace,
     "yunet": YuNet,
 }
@@ -74,7 +74,7 @@ class ImageDetector:
     as many pixels as a frame of a camera.
     """
 
-    def __init__(self, network: FaceNetwork, config: DetectorConfig) -> None:
+    def __init__(self, network: DetectionNetwork, config: DetectorConfig) -> None:
         self.network = network
         self.config = config
         self._reported_max_faces = 0

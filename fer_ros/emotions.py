@@ -1,7 +1,8 @@
 """Emotion classes, and the labels of other datasets and messages for them."""
 
 import unicodedata
-from difflib import get_close_matches
+
+from fer_ros.suggestions import did_you_mean
 
 EMOTIONS = (
     "neutral",
@@ -90,6 +91,6 @@ def to_emotion(name: str) -> str:
     key = "".join(letter for letter in letters if not unicodedata.combining(letter))
     if key in _EMOTION_OF:
         return _EMOTION_OF[key]
-    close = get_close_matches(key, EMOTIONS, n=1, cutoff=0.8)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown emotion {name!r}: expected one of {', '.join(EMOTIONS)}{hint}")
+    error = f"unknown emotion {name!r}: expected one of {', '.join(EMOTIONS)}"
+    hint = did_you_mean(key, EMOTIONS, "", cutoff=0.8)
+    raise ValueError(f"{error}; {hint}" if hint else error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from fer_ros.landmarks68 import RIGID
 
@@ -122,11 +123,4 @@ def estimate_head_pose(points_xy: NDArray[np.float32], camera: CameraIntrinsics)
         return None
     if tvec[2] < _MIN_DISTANCE_M or np.abs(tvec).max() > _MAX_DISTANCE_M:
         return None
-    return HeadPose(tvec[:, 0], _to_quaternion(rvec[:, 0]))
-
-
-def _to_quaternion(rvec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Quaternion xyzw (4,) of a rotation vector (3,)."""
-    angle = float(np.linalg.norm(rvec))
-    axis = rvec / angle if angle else rvec
-    return np.append(axis * np.sin(angle / 2), np.cos(angle / 2))
+    return HeadPose(tvec[:, 0], Rotation.from_rotvec(rvec[:, 0]).as_quat())

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.alignment import alignment_points, crop_to_frame, similarity
+from fer_ros.alignment import alignment_points, crop_to_frame, frame_points_to_crop, similarity
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import FaceDetections, TrackedFace
 
 _MAX_GAP_S = 0.5
@@ -76,7 +77,7 @@ class LandmarkPropagator:
             stamp_s: stream time of the frame.
             num_detections: number of boxes that were given to the tracker.
         """
-        points_xy = np.array([*landmarks_xy.values()], np.float32).reshape(-1, 68, 2)
+        points_xy = np.array([*landmarks_xy.values()], np.float32).reshape(-1, NUM_LANDMARKS, 2)
         five_points_xy = dict(zip(landmarks_xy, alignment_points(points_xy), strict=True))
         last_boxes = {face.id: face.box_xyxy for face in self._faces}
         propagated = {
@@ -111,9 +112,7 @@ def _move(
     low, high = boxes[:, :2], boxes[:, 2:]
     points = np.array([face.points_xy for face in faces])
     points = np.concatenate([points, (low + high)[:, None] / 2], axis=1)
-    in_crop = np.einsum("nij,npj->npi", before_to_crop[:, :, :2], points)
-    in_crop += before_to_crop[:, None, :, 2]
-    moved = crop_to_frame(in_crop, after_to_crop)
+    moved = crop_to_frame(frame_points_to_crop(points, before_to_crop), after_to_crop)
     scales = [np.hypot(*transform[:, 0, :2].T) for transform in (before_to_crop, after_to_crop)]
     half = (scales[0] / scales[1])[:, None] * (high - low) / 2
     moved_boxes = np.concatenate([moved[:, -1] - half, moved[:, -1] + half], axis=1)

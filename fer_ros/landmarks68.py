@@ -3,6 +3,7 @@
 "Left" and "right" are those of the image, not of the person.
 """
 
+NUM_LANDMARKS = 68
 LEFT_EYE, RIGHT_EYE = range(36, 42), range(42, 48)
 NOSE_TIP = 30
 OUTER_EYE_CORNERS = (36, 45)
@@ -25,7 +26,7 @@ _MIRRORED_PAIRS = (
 
 
 def _flip_order() -> tuple[int, ...]:
-    order = list(range(68))
+    order = list(range(NUM_LANDMARKS))
     for left, right in _MIRRORED_PAIRS:
         order[left], order[right] = right, left
     return tuple(order)

@@ -1,8 +1,8 @@
-"""First answer for a face: the mean over the face and its mirror image.
+"""Test-time augmentation (horizontal flip) of the first prediction for a face.
 
-A new face has no earlier answers to be smoothed with. Its mirror image shows the same expression,
-and the mean of both answers is right more often (rows "flip" of the model cards). Faces in still
-images are always new.
+A new face has no earlier predictions to be smoothed with. Its mirror image shows the same
+expression, and the mean of both predictions is right more often (rows "flip" of the model cards).
+Faces in still images are always new.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ time that never decreases within a stream, and reports when a new stream starts:
 
 * a missing stamp is replaced by the time of arrival less the usual delay of the stream;
 * an image that a newer one overtook gets the time of the newer one;
-* a clock that is set back by less than ``max_backward_s`` is followed from the second image on;
+* a clock that is set back by less than ``MAX_BACKWARD_S`` is followed from the second image on;
 * a longer step back, as when a bag starts again, starts a new stream;
 * a gap starts a new stream. The longest gap grows with the observed period, so that images at 0.4
   per second are one stream as well.
@@ -89,11 +89,8 @@ class StreamClock:
     ``max_gap_s`` may be changed at any time.
     """
 
-    def __init__(
-        self, max_gap_s: float = MAX_GAP_S, max_backward_s: float = MAX_BACKWARD_S
-    ) -> None:
+    def __init__(self, max_gap_s: float = MAX_GAP_S) -> None:
         self.max_gap_s = max_gap_s
-        self._max_backward_s = max_backward_s
         self._periods_s: deque[float] = deque(maxlen=_WINDOW)
         self._estimator = StampEstimator()
         self._previous: StreamTime | None = None
@@ -137,7 +134,7 @@ class StreamClock:
         if previous is None:
             return self._start(stamp_s, 0.0, StreamEvent.START, is_estimated)
         step_s = stamp_s - self._newest_stamp_s
-        if step_s < -self._max_backward_s:
+        if step_s < -MAX_BACKWARD_S:
             return self._start(stamp_s, step_s, StreamEvent.BACKWARD_JUMP, is_estimated)
         is_gap = step_s > self._max_gap()
         if step_s > 0:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros.blendshapes import NUM_BLENDSHAPES
 from fer_ros.emotions import EMOTIONS
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.stream_clock import StreamEvent
 
 CROP_SIZE_PX = 112
@@ -28,9 +30,6 @@ TEMPLATE_XY: NDArray[np.float32] = np.array(
     [(38.0, 40.0), (74.0, 40.0), (56.0, 60.5), (41.0, 81.5), (71.0, 81.5)], np.float32
 )
 """The five alignment points in the crop, in pixels: eyes, nose tip, mouth corners."""
-
-NUM_BLENDSHAPES = 52
-"""ARKit's blendshape coefficients with MediaPipe's ``_neutral`` first, in MediaPipe's order."""
 
 
 def _check_array(name: str, array: NDArray, shape: tuple[int | None, ...], dtype: type) -> None:
@@ -140,7 +139,7 @@ class FacePredictions:
 
     def __post_init__(self) -> None:
         count = len(self.points_xy)
-        _check_array("points_xy", self.points_xy, (None, 68, 2), np.float32)
+        _check_array("points_xy", self.points_xy, (None, NUM_LANDMARKS, 2), np.float32)
         _check_array("probabilities", self.probabilities, (count, len(EMOTIONS)), np.float32)
         if self.blendshapes is not None:
             _check_array("blendshapes", self.blendshapes, (count, NUM_BLENDSHAPES), np.float32)
@@ -201,7 +200,7 @@ class FaceEmotion:
 
     def __post_init__(self) -> None:
         _check_array("box_xyxy", self.box_xyxy, (4,), np.float32)
-        _check_array("points_xy", self.points_xy, (68, 2), np.float32)
+        _check_array("points_xy", self.points_xy, (NUM_LANDMARKS, 2), np.float32)
         _check_array("probabilities", self.probabilities, (len(EMOTIONS),), np.float32)
         _check_array("raw_probabilities", self.raw_probabilities, (len(EMOTIONS),), np.float32)
         if self.blendshapes is not None:

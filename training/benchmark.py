@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from fer_ros.alignment import align
 from fer_ros.boxes import iou as pairwise_iou
 from fer_ros.cli.benchmark import measure_frames, measure_starts
-from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig, TrackerConfig
+from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
 from fer_ros.detector import make_detector
 from fer_ros.detectors.centerface import open_centerface
 from fer_ros.inference.backends.onnx_cache import load_or_export, uses_nchwc_layout
@@ -33,6 +33,7 @@ from fer_ros.inference.backends.onnx_export import export_module, export_onnx
 from fer_ros.inference.backends.quantization import MIN_FACES, quantize, save_quantized
 from fer_ros.inference.backends.torch import TorchBackend
 from fer_ros.inference.model_store import (
+    INT8_SUFFIX,
     InputSpec,
     ModelError,
     ModelManifest,
@@ -107,9 +108,8 @@ def measure(
 ) -> Results:
     """Measure everything on the page. Raises ModelError when there is no such model."""
     config = PipelineConfig(
-        classifier=ClassifierConfig(model=model, device="cpu", precision="fp32"),
-        tracker=TrackerConfig(min_hits=1),
-    )
+        classifier=ClassifierConfig(model=model, device="cpu", precision="fp32")
+    ).for_still_images()
     threads, load = config.classifier.threads, os.getloadavg()[0]
     torch.set_num_threads(threads)
     frames, starts = measure_frames(config), list(measure_starts(config))
@@ -146,7 +146,7 @@ def _quantize(model: str, crops_rgb: NDArray[np.uint8], folder: Path) -> ModelMa
     manifest = read_manifest(find_model(model))
     faces = np.resize(crops_rgb, (MIN_FACES, *crops_rgb.shape[1:]))
     graph = quantize(load_or_export(manifest), faces)
-    return save_quantized(manifest, graph, folder / f"{manifest.name}_int8")
+    return save_quantized(manifest, graph, folder / (manifest.name + INT8_SUFFIX))
 
 
 def measure_intervals(config: ClassifierConfig) -> list[IntervalResult]:

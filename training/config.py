@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fer_ros.config import ValidatedConfig, config_field, from_dict, parse_yaml
+from fer_ros.config import ValidatedConfig, config_field, from_dict
+from fer_ros.io.yaml_file import parse_yaml
 from training.augment import AugmentConfig
 from training.datasets.splits import DataConfig
 from training.losses import LossConfig

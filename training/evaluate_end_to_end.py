@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.config import ClassifierConfig, PipelineConfig, TrackerConfig
+from fer_ros.config import ClassifierConfig, PipelineConfig
 from fer_ros.emotions import EMOTIONS
 from fer_ros.io.progress import progress_bar
 from fer_ros.mirror_average import average_mirrored
@@ -146,9 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 8 <= arguments.image_px <= SCENE_WH[1]:
         parser.error(f"--image-px: expected 8 to {SCENE_WH[1]}, found {arguments.image_px}")
     config = PipelineConfig(
-        tracker=TrackerConfig(min_hits=1),
-        classifier=ClassifierConfig(model=arguments.model, precision="fp32"),
-    )
+        classifier=ClassifierConfig(model=arguments.model, precision="fp32")
+    ).for_still_images()
     try:
         source, dataset = from_arguments(arguments), FaceDataset.open(arguments.dataset)
         results = measure(source, dataset, EmotionPipeline(config), arguments.image_px)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from fer_ros.config import ValidatedConfig, config_field
+from fer_ros.config import ValidatedConfig, check_choice, config_field
 from fer_ros.types import CROP_SIZE_PX
 
 TARGETS = ("votes", "sampled", "majority")
@@ -29,8 +29,7 @@ class LossConfig(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.targets not in TARGETS:
-            raise ValueError(f"targets: expected {', '.join(TARGETS)}, got {self.targets!r}")
+        check_choice("targets", self.targets, TARGETS)
 
 
 def make_targets(

@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.alignment import similarity
-from fer_ros.config import parse_yaml
 from fer_ros.detector import FaceDetector
 from fer_ros.io.progress import ProgressBar, progress_bar, write_line
+from fer_ros.io.yaml_file import parse_yaml
 from training.command_line import report_error
 from training.datasets.localization import (
     cut_padded_crop,

@@ -23,13 +23,13 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fer_ros.blendshapes import MIRRORED_BLENDSHAPES
+from fer_ros.blendshapes import MIRRORED_BLENDSHAPES, NUM_BLENDSHAPES
+from fer_ros.config import BALANCED, NATURAL
 from fer_ros.emotions import EMOTIONS
 from fer_ros.evaluation.metrics.classification import balanced_accuracy, confusion_matrix
-from fer_ros.inference.priors import BALANCED, NATURAL, Prior
+from fer_ros.inference.priors import Prior
 from fer_ros.models.checkpoint import save_model
 from fer_ros.models.wrapper import FaceNetwork
-from fer_ros.types import NUM_BLENDSHAPES
 from training.augment import (
     RandomDraws,
     identity_affines,

@@ -5,7 +5,6 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -72,9 +71,7 @@ def _run(args: argparse.Namespace) -> int:
     sources = [source for path in args.paths for source in _find_sources(path, report)]
     if not sources:
         return 1
-    config = params.pipeline_config(args)
-    # An image file has no next frame to confirm a detection.
-    config = replace(config, tracker=replace(config.tracker, min_hits=1))
+    config = params.pipeline_config(args).for_still_images()
     recorder = _attention_recorder(config.classifier) if args.attention else None
     pipeline = EmotionPipeline(config, classifier=recorder)
     writer = AnnotatedImageWriter(Path(args.save_annotated)) if args.save_annotated else None

@@ -216,9 +216,9 @@ def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from fer_ros.evaluation.metrics.compare import compare, read_run, to_text
+    from fer_ros.evaluation.comparison import compare, read_run, to_text
     from fer_ros.evaluation.report.pages import comparison_page
-    from fer_ros.evaluation.result_cache import add_path_to_oserror, write_json
+    from fer_ros.io.json_file import add_path_to_oserror, write_json
 
     first, second = read_run(args.first), read_run(args.second)
     comparison = compare(first, second)
@@ -235,10 +235,10 @@ def _compare(args: argparse.Namespace) -> int:
 
 
 def _bag_from_video(args: argparse.Namespace) -> int:
-    from fer_ros.evaluation.bags.from_media import make_bag
+    from fer_ros.evaluation.bags.from_media import LABELS, make_bag
 
     summary = make_bag(args.source, args.out, args.storage, args.raw, args.image_duration)
-    labels = f", {summary.labels} labels in {args.out / 'labels.csv'}" if summary.labels else ""
+    labels = f", {summary.labels} labels in {args.out / LABELS}" if summary.labels else ""
     size = f"{summary.images} images, {summary.duration_s:.1f} s"
     print(f"{args.out}: {size}, topic {summary.topic}{labels}")
     if summary.skipped_folders:

@@ -30,20 +30,20 @@ _FRAME_S = 1 / 15
 
 # Runs in a new process that imports only what the node needs.
 _STARTUP_PROGRAM = """
-import io, json, re, sys
-from pathlib import Path
+import io, json, sys
 import numpy as np
+import psutil
 from fer_ros import EmotionPipeline, Frame, PipelineConfig
 from fer_ros.config import from_dict
 
 image_rgb = np.load(io.BytesIO(sys.stdin.buffer.read()))
 pipeline = EmotionPipeline(from_dict(PipelineConfig, json.loads(sys.argv[1])))
 emotions = [face.emotion for face in pipeline(Frame(image_rgb, 0.0)).faces]
-resident = re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
+rss = psutil.Process().memory_info().rss
 backend = {"reason": pipeline.classifier.reason, "fallback": pipeline.fallback}
 torch = sys.modules.get("torch")
 on_gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_initialized() else 0
-print(json.dumps(backend | {"emotions": emotions, "rss_kib": int(resident[1]), "gpu": on_gpu}))
+print(json.dumps(backend | {"emotions": emotions, "rss": rss, "gpu": on_gpu}))
 """
 
 
@@ -123,7 +123,7 @@ def frame_rows(frames: list[FrameLatency]) -> Iterator[tuple[str, ...]]:
 
 def measure_frames(config: PipelineConfig, rounds: int = _ROUNDS) -> list[FrameLatency]:
     """Measure all kinds of frames in turn, so that background load affects all of them alike."""
-    config = _without_confirmation(config)
+    config = config.for_still_images()
     detector = make_detector(config.detector, config.classifier.threads, config.classifier.device)
     classifier = EmotionPipeline(config, detector).classifier
     kinds = [(size_wh, num_faces) for size_wh in SIZES_WH for num_faces in FACES]
@@ -156,7 +156,7 @@ def _measure_start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Star
     """None when the requested runtime fell back to another one."""
     file = io.BytesIO()
     np.save(file, image_rgb)
-    values = json.dumps(asdict(_without_confirmation(config)))
+    values = json.dumps(asdict(config.for_still_images()))
     start = perf_counter()
     process = subprocess.run(
         [sys.executable, "-c", _STARTUP_PROGRAM, values],
@@ -169,12 +169,7 @@ def _measure_start(config: PipelineConfig, image_rgb: NDArray[np.uint8]) -> Star
     if report["fallback"]:
         return None
     runtime = report["reason"].partition(":")[0]
-    return StartupCost(runtime, seconds, report["rss_kib"] / 1024, report["gpu"] / 2**20)
-
-
-def _without_confirmation(config: PipelineConfig) -> PipelineConfig:
-    """Report a face from its first detection on."""
-    return replace(config, tracker=replace(config.tracker, min_hits=1))
+    return StartupCost(runtime, seconds, report["rss"] / 2**20, report["gpu"] / 2**20)
 
 
 def _percentiles(latencies: list[dict[str, float]]) -> dict[str, tuple[float, float]]:

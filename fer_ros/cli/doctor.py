@@ -76,21 +76,21 @@ def _run(args: argparse.Namespace) -> int:
 
 def examine() -> Iterator[Finding]:
     """Run all checks and yield their findings."""
-    yield python()
-    yield threads()
-    yield opencv()
-    yield torch()
-    yield onnxruntime()
-    yield from models()
-    yield detector()
+    yield check_python()
+    yield check_threads()
+    yield check_opencv()
+    yield check_torch()
+    yield check_onnxruntime()
+    yield from check_models()
+    yield check_detector()
     yield self_test()
-    yield from ros()
-    yield cv_bridge()
-    yield shared_memory()
-    yield webcams()
+    yield from check_ros()
+    yield check_cv_bridge()
+    yield check_shared_memory()
+    yield check_webcams()
 
 
-def python() -> Finding:
+def check_python() -> Finding:
     """Check the interpreter. A common mistake is a virtual environment that is not active."""
     versions = f"{platform.python_version()}, NumPy {np.__version__}, {sys.executable}"
     if _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]:
@@ -98,7 +98,7 @@ def python() -> Finding:
     return Finding(WARNING, "python", versions, "tested with Python 3.10 to 3.12; use one of these")
 
 
-def threads() -> Finding:
+def check_threads() -> Finding:
     """Report the cores of this process, and whether int8 models are fast on them."""
     cores, default = len(os.sched_getaffinity(0)), ClassifierConfig.threads
     int8 = "int8 models are fast" if supports_int8_dot_product() else "int8 models are slow"
@@ -106,7 +106,7 @@ def threads() -> Finding:
     return Finding(OK, "threads", summary)
 
 
-def opencv() -> Finding:
+def check_opencv() -> Finding:
     """Check for exactly one OpenCV package, with FFmpeg."""
     names = sorted({d.metadata["Name"] or "" for d in distributions()})
     packages = [name for name in names if name.startswith("opencv")]
@@ -122,7 +122,7 @@ def opencv() -> Finding:
     return Finding(OK, "opencv", version)
 
 
-def torch() -> Finding:
+def check_torch() -> Finding:
     """Check PyTorch, its torchvision, and the GPUs that it finds."""
     result = probe(
         "import torch, torchvision, timm",
@@ -140,7 +140,7 @@ def torch() -> Finding:
     return Finding(OK, "torch", result.output)
 
 
-def onnxruntime() -> Finding:
+def check_onnxruntime() -> Finding:
     """Check ONNX Runtime, which runs the face detector."""
     result = probe(
         "import onnx, onnxruntime as o", "print(o.__version__, *o.get_available_providers())"
@@ -149,15 +149,15 @@ def onnxruntime() -> Finding:
     return Finding(OK if result.works else ERROR, "onnxruntime", result.output, remedy)
 
 
-def models() -> Iterator[Finding]:
+def check_models() -> Iterator[Finding]:
     """Verify the weights of every installed model."""
     folders = model_folders()
     if not folders:
         yield Finding(ERROR, "model", "none is installed", "reinstall fer_ros with its models/")
-    yield from map(_model, folders)
+    yield from map(_check_model, folders)
 
 
-def _model(folder: Path) -> Finding:
+def _check_model(folder: Path) -> Finding:
     try:
         manifest = read_manifest(folder)
         manifest.verify()
@@ -167,7 +167,7 @@ def _model(folder: Path) -> Finding:
     return Finding(OK, "model", f"{folder.name}: {manifest.architecture}, {sha256}")
 
 
-def detector() -> Finding:
+def check_detector() -> Finding:
     """Verify the file of the face detector."""
     try:
         make_detector(DetectorConfig(), 1)
@@ -196,7 +196,7 @@ def self_test() -> Finding:
     return Finding(OK, "self-test", f"{summary}, {speed}")
 
 
-def ros() -> Iterator[Finding]:
+def check_ros() -> Iterator[Finding]:
     """Check ROS 2, the message packages, and the middleware settings for images."""
     distro = os.environ.get("ROS_DISTRO", "")
     rclpy = probe("import rclpy", "print(rclpy.get_rmw_implementation_identifier())")
@@ -219,7 +219,7 @@ def ros() -> Iterator[Finding]:
             "from fer_ros.ros.tools.isolated_domain import profiles_variable",
             "print(profiles_variable())",
         )
-        yield fast_dds(variable.output, dict(os.environ))
+        yield check_fast_dds(variable.output, dict(os.environ))
 
 
 def _without_rclpy(output: str, distro: str) -> Finding:
@@ -240,7 +240,7 @@ def _install(package: str, distro: str) -> str:
     return "interfaces/build.sh <virtual environment> builds it"
 
 
-def fast_dds(name: str, variables: dict[str, str]) -> Finding:
+def check_fast_dds(name: str, variables: dict[str, str]) -> Finding:
     """Check whether raw images fit the shared memory of Fast DDS, which reads variable ``name``."""
     subject = "fast dds"
     if not variables.get(name):
@@ -262,7 +262,7 @@ def fast_dds(name: str, variables: dict[str, str]) -> Finding:
     return Finding(OK, subject, f"profile {profile}")
 
 
-def cv_bridge() -> Finding:
+def check_cv_bridge() -> Finding:
     """Check cv_bridge, which rare encodings need and which breaks with another NumPy."""
     result = probe("import cv_bridge, cv_bridge.core", "print('found')")
     if result.works or result.is_missing:
@@ -276,7 +276,7 @@ def cv_bridge() -> Finding:
     return Finding(WARNING, "cv_bridge", result.output, remedy)
 
 
-def shared_memory() -> Finding:
+def check_shared_memory() -> Finding:
     """Check the shared memory. Containers get 64 MiB by default."""
     if not _SHARED_MEMORY.is_dir():
         return Finding(OK, "shared memory", "none: images use the network stack")
@@ -288,7 +288,7 @@ def shared_memory() -> Finding:
     return Finding(OK, "shared memory", free)
 
 
-def webcams() -> Finding:
+def check_webcams() -> Finding:
     """Check the permissions of local cameras. The camera of a robot usually is a topic."""
     devices = sorted(Path("/dev").glob("video*"))
     closed = [str(device) for device in devices if not os.access(device, os.R_OK | os.W_OK)]

@@ -22,6 +22,7 @@ from fer_ros.inference.devices import gpu_name, tensorrt_version
 from fer_ros.inference.download import DETECTORS, PRETRAINED, fetch
 from fer_ros.inference.execution_providers import engine_dir
 from fer_ros.inference.model_store import (
+    INT8_SUFFIX,
     ModelError,
     ModelManifest,
     find_model,
@@ -137,7 +138,7 @@ def _build_engines(manifest: ModelManifest) -> int:
                 f"{backend.fallback or 'ONNX Runtime was built without it'}"
             )
         backend.warm_up()
-    print(f"{manifest.name}: {engine_dir(manifest.sha256[:16], gpu_name(0), tensorrt_version())}")
+    print(f"{manifest.name}: {engine_dir(manifest.short_sha256, gpu_name(0), tensorrt_version())}")
     return 0
 
 
@@ -154,7 +155,7 @@ def _export_int8(manifest: ModelManifest, arguments: argparse.Namespace) -> int:
             f"{manifest.name}: int8 agrees with fp32 on {agreement:.1%} of {len(crops_rgb)} faces, "
             f"expected {_MIN_AGREEMENT:.0%}: calibrate on more faces like those of the robot"
         )
-    saved = save_quantized(manifest, quantized, arguments.out or Path(f"{manifest.name}_int8"))
+    saved = save_quantized(manifest, quantized, arguments.out or Path(manifest.name + INT8_SUFFIX))
     size_mib = len(quantized) / 2**20
     print(f"{saved.name}: {saved.folder}, {size_mib:.1f} MiB")
     print(f"  agrees with {manifest.name} on {agreement:.1%} of {len(crops_rgb)} faces")

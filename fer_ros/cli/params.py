@@ -5,7 +5,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict, parse_yaml
+from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict
+from fer_ros.io.yaml_file import parse_yaml
 
 _NODE_NAME = "emotion_node"
 _STAGES = {setting.name for setting in fields(PipelineConfig) if is_dataclass(setting.type)}

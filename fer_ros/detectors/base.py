@@ -15,7 +15,7 @@ class DetectorError(ValueError):
     """The detector's model cannot be used; the message is one line."""
 
 
-class FaceNetwork(Protocol):
+class DetectionNetwork(Protocol):
     """Finds faces at the size that the image has; it neither reduces nor enlarges it.
 
     ``proposal_height_px`` is the height of a face that scores above ``proposal_score`` in nine of
@@ -28,7 +28,7 @@ class FaceNetwork(Protocol):
 
     @property
     def device(self) -> str:
-        """Device in use at the moment: cpu or cuda."""
+        """Device in use at the moment: cpu, cuda or cuda:N."""
         ...
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError
+from fer_ros.inference.backoff import ExponentialBackoff
 from fer_ros.inference.devices import cuda_status
 from fer_ros.inference.execution_providers import ProviderError, TensorRtProfile, open_session
 from fer_ros.io.errors import single_line
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
     import onnx
 
 _MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX = 32, 320, 1024
-_INITIAL_RETRY_S, _MAX_RETRY_S = 1.0, 64.0
 
 _log = logging.getLogger(__name__)
 
 
 class DetectorRuntime(Protocol):
-    """A detector's graph on one device, ``cpu`` or ``cuda``."""
+    """A detector's graph on one device: cpu, cuda or cuda:N."""
 
     @property
     def device(self) -> str:
@@ -39,7 +39,7 @@ class DetectorRuntime(Protocol):
 class DetectorSession:
     """A detector's graph. While a CUDA device fails, the CPU computes.
 
-    The device is tried again after 1 s; each further failure doubles this time, up to 64 s.
+    The device is tried again after 1 s to 64 s (``ExponentialBackoff``).
     """
 
     def __init__(
@@ -62,9 +62,7 @@ class DetectorSession:
         self._cpu: DetectorRuntime | None = None
         self._fallback = fallback
         self._last_error = ""
-        self._clock = clock
-        self._retry_wait_s = _INITIAL_RETRY_S
-        self._retry_at_s = 0.0
+        self._retry = ExponentialBackoff(clock)
 
     @property
     def device(self) -> str:
@@ -83,7 +81,7 @@ class DetectorSession:
         """
         if self._runtime.device == "cpu":
             return self._runtime.run(batch)
-        if not self._last_error or self._clock() >= self._retry_at_s:
+        if not self._last_error or self._retry.is_due:
             try:
                 outputs = self._runtime.run(batch)
             except RuntimeError as error:
@@ -102,15 +100,15 @@ class DetectorSession:
         self._last_error = (
             f"face detector on {self._runtime.device}: {single_line(error)}; the CPU takes over"
         )
-        self._retry_at_s = self._clock() + self._retry_wait_s
-        self._retry_wait_s = min(2 * self._retry_wait_s, _MAX_RETRY_S)
+        self._retry.postpone()
         if is_new:
             _log.warning("%s; the device is tried again later", self._last_error)
 
     def _recover(self) -> None:
         if self._last_error:
             _log.warning("face detector on %s works again", self._runtime.device)
-        self._last_error, self._retry_wait_s = "", _INITIAL_RETRY_S
+        self._last_error = ""
+        self._retry.reset()
 
 
 class SessionNetwork:
@@ -125,7 +123,7 @@ class SessionNetwork:
 
     @property
     def device(self) -> str:
-        """Device in use at the moment: cpu or cuda."""
+        """Device in use at the moment: cpu, cuda or cuda:N."""
         return self._session.device
 
     @property

@@ -17,6 +17,7 @@ from fer_ros.emotions import EMOTIONS, to_emotion
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.bags.messages import DETECTIONS, EXPRESSION, STRING, stamp_ns
 from fer_ros.evaluation.bags.reader import Bag
+from fer_ros.message_fields import corners_xyxy
 
 LARGEST_FACE = "largest"
 SINGLE_IMAGE_S = 0.01
@@ -130,7 +131,7 @@ def _from_detections(bag: Bag, topic: str) -> Iterator[Label]:
                 end_s,
                 EMOTIONS.index(to_emotion(best.hypothesis.class_id)),
                 face.id or LARGEST_FACE,
-                bbox_to_xyxy(face.bbox),
+                corners_xyxy(face.bbox),
                 clock=LabelClock.STAMP,
             )
 
@@ -138,17 +139,6 @@ def _from_detections(bag: Bag, topic: str) -> Iterator[Label]:
 def _stamp_interval(header: Any) -> tuple[float, float]:
     stamp_s = stamp_ns(header) * 1e-9
     return stamp_s - SINGLE_IMAGE_S, stamp_s + SINGLE_IMAGE_S
-
-
-def bbox_to_xyxy(bbox: Any) -> tuple[float, float, float, float]:
-    """Corners of a ``vision_msgs/BoundingBox2D``, in pixels."""
-    x, y = bbox.center.position.x, bbox.center.position.y
-    return (
-        x - bbox.size_x / 2,
-        y - bbox.size_y / 2,
-        x + bbox.size_x / 2,
-        y + bbox.size_y / 2,
-    )
 
 
 @dataclass(frozen=True)

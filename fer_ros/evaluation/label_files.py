@@ -8,7 +8,6 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
-from fer_ros.config import parse_yaml
 from fer_ros.emotions import EMOTIONS, to_emotion
 from fer_ros.evaluation.ground_truth import (
     LARGEST_FACE,
@@ -17,6 +16,7 @@ from fer_ros.evaluation.ground_truth import (
     LabelClock,
     LabelError,
 )
+from fer_ros.io.yaml_file import parse_yaml
 
 _KEYS = ("start_s", "end_s", "stamp_s", "emotion", "face", "x", "y", "bag", "clock")
 _EXAMPLE = "start_s,end_s,emotion"

@@ -19,7 +19,6 @@ from fer_ros.evaluation.ground_truth import (
     ImageTime,
     Label,
     LabelMatcher,
-    bbox_to_xyxy,
     topic_labels,
 )
 from fer_ros.evaluation.live_coverage import LiveCoverage
@@ -29,6 +28,7 @@ from fer_ros.evaluation.realtime import RealtimeClock, drop_stale
 from fer_ros.evaluation.unused_labels import labels_without_face, labels_without_image
 from fer_ros.io.errors import WarningCounter, single_line
 from fer_ros.io.image_decoding import ConversionError
+from fer_ros.message_fields import corners_xyxy
 from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import CROP_SIZE_PX, FaceEmotion, Frame
 
@@ -359,7 +359,7 @@ class _Prediction(NamedTuple):
     @classmethod
     def from_detection(cls, detection: Any, emotion_of: dict[str, int]) -> "_Prediction":
         """Of a ``vision_msgs/Detection2D``, whose first hypothesis is the stable emotion."""
-        box = np.array(bbox_to_xyxy(detection.bbox))
+        box = np.array(corners_xyxy(detection.bbox))
         if not detection.results:
             return cls(detection.id, box, NO_LABEL, _UNKNOWN, _UNKNOWN)
         probabilities = np.zeros(len(EMOTIONS))

@@ -8,8 +8,6 @@ not used.
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult, EvaluationTask
 from fer_ros.inference.model_store import find_model, read_manifest, sha256_of
-from fer_ros.io.errors import single_line
+from fer_ros.io.json_file import add_path_to_oserror, read_json, write_json
 
 _TABLE, _RESULT, _LATENCY, _KEY = "faces.csv", "result.json", "latency.json", "key.json"
 
@@ -103,27 +101,6 @@ def load(folder: Path, key: dict[str, Any] | None = None) -> EvaluationResult | 
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write strict JSON that ends with a line feed. Raises OSError, which names the file."""
-    text = json.dumps(content, indent=indent, allow_nan=False)
-    with add_path_to_oserror(path):
-        path.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def add_path_to_oserror(path: Path) -> Iterator[None]:
-    """Add ``path`` to an OSError without a file name, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, single_line(error), str(error.filename or path)) from None
-
-
-def read_json(path: Path) -> Any:
-    """Read what ``write_json`` wrote. Raises OSError or ValueError."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _segment_to_json(segment: ErrorSegment) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import logging
+import platform
 import re
 import sys
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ def supports_int8_dot_product() -> bool:
     if not _CPU_INFO.is_file():
         return False
     return bool(_INT8_FLAGS.search(_CPU_INFO.read_text(encoding="utf-8", errors="replace")))
+
+
+def is_x86() -> bool:
+    """Whether this is a CPU of the x86-64 architecture."""
+    return platform.machine().lower() in {"x86_64", "amd64"}
 
 
 def gpu_name(index: int) -> str:

@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
@@ -15,6 +14,7 @@ from fer_ros.inference.model_store import cache_folder, sha256_of
 from fer_ros.io.atomic_write import atomic_write
 from fer_ros.io.errors import single_line
 from fer_ros.io.progress import progress_bar
+from fer_ros.suggestions import did_you_mean
 
 _TIMEOUT_S = 30.0
 _CHUNK_BYTES = 2**20
@@ -104,8 +104,7 @@ def fetch(name: str, open_url: UrlOpener = open_https) -> Path:
     """
     published = PRETRAINED | DETECTORS
     if name not in published:
-        close = get_close_matches(name, published, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(published)}"
+        hint = did_you_mean(name, published, f"known: {', '.join(published)}")
         raise FetchError(f"unknown pretrained weights {name!r}; {hint}")
     pretrained = published[name]
     try:

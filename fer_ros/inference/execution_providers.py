@@ -6,7 +6,9 @@ The classifier and the detector both open their sessions here.
 import logging
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +74,10 @@ def open_session(
         ProviderError: the device or the precision is not available, or the graph cannot be loaded.
     """
     errors: list[str] = []
+    cuda_device = "cuda" if device == "auto" else device
     for provider in provider_candidates(device, precision, profile):
         try:
-            session = _open(graph, threads, provider)
+            session = _open(graph, threads, provider, cuda_device)
         except RuntimeError as error:
             errors.append(f"{provider_name(provider)} does not start: {error}")
             continue
@@ -156,13 +159,14 @@ def engine_dir(graph_id: str, gpu: str, version: int) -> Path:
     return cache_folder() / "tensorrt" / f"{name}-{version}-{graph_id}"
 
 
-def _open(graph: bytes, threads: int, provider: Provider) -> OnnxSession:
+def _open(graph: bytes, threads: int, provider: Provider, cuda_device: str) -> OnnxSession:
+    open_graph = partial(OnnxSession, graph, threads, provider, cuda_device)
     if isinstance(provider, str) or "trt_engine_cache_path" not in provider[1]:
-        return OnnxSession(graph, threads, provider)
+        return open_graph()
     folder = Path(provider[1]["trt_engine_cache_path"])
     try:
         folder.mkdir(parents=True, exist_ok=True)  # TensorRT creates one level only
-        return _open_tensorrt(graph, threads, provider, folder)
+        return _open_tensorrt(open_graph, folder)
     except OSError as error:
         raise RuntimeError(
             f"engines cannot be stored: {format_os_error(error)}; name a writable folder in "
@@ -170,14 +174,14 @@ def _open(graph: bytes, threads: int, provider: Provider) -> OnnxSession:
         ) from None
 
 
-def _open_tensorrt(graph: bytes, threads: int, provider: Provider, folder: Path) -> OnnxSession:
+def _open_tensorrt(open_graph: Callable[[], OnnxSession], folder: Path) -> OnnxSession:
     """Open a session with the engines of ``folder``, or build them again where they are damaged.
 
     Engines that another failure leaves without use, such as a full GPU, are kept. Raises
     RuntimeError and OSError.
     """
     try:
-        return OnnxSession(graph, threads, provider)
+        return open_graph()
     except RuntimeError as error:
         if not any(folder.iterdir()):
             raise
@@ -187,7 +191,7 @@ def _open_tensorrt(graph: bytes, threads: int, provider: Provider, folder: Path)
     folder.rename(saved)
     folder.mkdir()
     try:
-        session = OnnxSession(graph, threads, provider)
+        session = open_graph()
     except RuntimeError:
         shutil.rmtree(folder)
         saved.rename(folder)

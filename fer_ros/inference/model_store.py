@@ -11,20 +11,26 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
 
+import numpy as np
 import yaml
 
-from fer_ros.config import config_field, from_dict, parse_yaml
+from fer_ros.config import config_field, from_dict
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.priors import Prior, parse_priors
 from fer_ros.io.atomic_write import atomic_write
+from fer_ros.io.yaml_file import parse_yaml
+from fer_ros.suggestions import did_you_mean
+from fer_ros.types import TEMPLATE_XY
 
 MANIFEST_FILE = "model.yaml"
 FORMAT = 1
+INT8_SUFFIX = "_int8"
+"""What follows the name of a model in that of its int8 variant."""
+
 _OPTIONAL_KEYS = {"priors", "quantized_from"}
 # Text fields of a manifest: key, pattern, description.
 _TEXT_FIELDS = (
@@ -95,6 +101,11 @@ class ModelManifest:
         """Path of the weights file."""
         return self.folder / self.weights
 
+    @property
+    def short_sha256(self) -> str:
+        """First 16 digits of ``sha256``, which name the model's files in the cache."""
+        return self.sha256[:16]
+
     def verify(self) -> None:
         """Raise ModelError unless the weights file has the sha256 of the manifest."""
         path = self.weights_path
@@ -111,6 +122,19 @@ class ModelManifest:
 def is_onnx_model(manifest: ModelManifest) -> bool:
     """Whether the weights file is an ONNX graph, as that of int8 models is."""
     return manifest.weights_path.suffix == ".onnx"
+
+
+def check_conventions(manifest: ModelManifest) -> None:
+    """Raise ModelError unless a model has this package's labels and crop template."""
+    where = manifest.folder
+    if manifest.labels != EMOTIONS:
+        labels = ", ".join(manifest.labels)
+        raise ModelError(f"{where}: expected the labels {', '.join(EMOTIONS)}, found {labels}")
+    if not np.array_equal(manifest.template_xy, TEMPLATE_XY):
+        raise ModelError(
+            f"{where}: faces were aligned to another template, {short(manifest.template_xy)}; "
+            f"expected {TEMPLATE_XY.tolist()}"
+        )
 
 
 def cache_folder() -> Path:
@@ -157,8 +181,7 @@ def find_model(name_or_path: str) -> Path:
     folders = {folder.name: folder for folder in model_folders()}
     if name_or_path in folders:
         return folders[name_or_path]
-    close = get_close_matches(name_or_path, folders, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(folders) or 'none'}"
+    hint = did_you_mean(name_or_path, folders, f"installed: {', '.join(folders) or 'none'}")
     raise ModelError(f"unknown model {name_or_path!r}; {hint}")
 
 

@@ -21,16 +21,25 @@ class OnnxSession:
 
     Attributes:
         provider: the execution provider that computes the graph.
+        device: cpu, cuda or cuda:N, the device for which the session was opened.
         metadata: custom metadata of the graph.
     """
 
-    def __init__(self, graph: bytes, threads: int = 0, provider: Provider = CPU) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        threads: int = 0,
+        provider: Provider = CPU,
+        cuda_device: str = "cuda",
+    ) -> None:
         """Create a session.
 
         Args:
             graph: serialized ONNX model.
             threads: CPU threads, 0 for one per core. Idle threads sleep instead of spinning.
             provider: the execution provider, which has to compute all of the graph.
+            cuda_device: name of the device that ``provider`` uses, cuda or cuda:N; the CPU's
+                provider uses none.
 
         Raises:
             RuntimeError: the graph or the execution provider cannot be loaded, or it lacks an
@@ -56,12 +65,8 @@ class OnnxSession:
             )
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         self.provider: str = self._session.get_providers()[0]
+        self.device = "cpu" if self.provider == CPU else cuda_device
         self._input = self._session.get_inputs()[0].name
-
-    @property
-    def device(self) -> str:
-        """``cuda`` or ``cpu``."""
-        return "cpu" if self.provider == CPU else "cuda"
 
     def run(self, batch: NDArray) -> list[NDArray]:
         """Compute the outputs of one batch. Raises RuntimeError when that fails."""

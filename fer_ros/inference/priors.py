@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.config import parse_prior
+from fer_ros.config import BALANCED, are_shares, parse_prior
 from fer_ros.emotions import EMOTIONS
 
-BALANCED, NATURAL = "balanced", "natural"
 _MIN_PROBABILITY = 1e-12
 
 
@@ -35,9 +34,7 @@ class Prior:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: expected a number above 0, found {self.temperature}")
-        if self.shares and not (
-            len(self.shares) == len(EMOTIONS) and all(0 < share < math.inf for share in self.shares)
-        ):
+        if self.shares and not are_shares(self.shares):
             raise ValueError(
                 f"shares: expected {len(EMOTIONS)} numbers above 0, found {short(self.shares)}"
             )

@@ -5,7 +5,6 @@ are null as a whole.
 """
 
 import math
-from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -23,29 +22,6 @@ def frame_record(source: str, stamp_s: float, faces: list[FaceEmotion]) -> dict[
         "stamp_s": round(stamp_s, 6),
         "faces": [_face(face) for face in faces],
     }
-
-
-def sorted_hypotheses(face: FaceEmotion) -> list[tuple[str, float]]:
-    """Return the emotions of a face and their probabilities; empty if it cannot be read.
-
-    The stable label is first, also when another emotion is more probable for the moment. The others
-    follow by descending probability.
-    """
-    if face.emotion is None:
-        return []
-    hypotheses = zip(EMOTIONS, face.probabilities.tolist(), strict=True)
-    return sorted(hypotheses, key=lambda pair: (pair[0] != face.emotion, -pair[1]))
-
-
-def best_expressible_emotion(
-    face: FaceEmotion, expressible: Container[str]
-) -> tuple[str, float] | None:
-    """Return the emotion to publish where only some can be expressed, and its probability.
-
-    This is the stable label if it is in ``expressible``, else the most probable emotion that is.
-    None if the face cannot be read.
-    """
-    return next((pair for pair in sorted_hypotheses(face) if pair[0] in expressible), None)
 
 
 def _face(face: FaceEmotion) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from fer_ros.blendshapes import NUM_BLENDSHAPES
 from fer_ros.emotions import EMOTIONS
 from fer_ros.models.backbones.registry import make_backbone
 from fer_ros.models.wrapper import FaceOutput
-from fer_ros.types import NUM_BLENDSHAPES
 
 
 class TimmClassifier(nn.Module):

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from fer_ros.models.mobilefacenet import LANDMARKS, MobileFaceNet
-from fer_ros.types import NUM_BLENDSHAPES
+from fer_ros.blendshapes import NUM_BLENDSHAPES
+from fer_ros.landmarks68 import NUM_LANDMARKS
+from fer_ros.models.mobilefacenet import MobileFaceNet
 
 _WIDTHS = (24, 48, 32)  # at 14x14, at 7x7, and in front of the MLP
 
@@ -25,7 +26,7 @@ class BlendshapeHead(nn.Module):
         self.fine = _convolution(fine + landmark_fine, _WIDTHS[0], 3, stride=2)
         self.middle = _convolution(_WIDTHS[0] + middle + landmark_middle, _WIDTHS[1], 3, stride=2)
         self.coarse = _convolution(_WIDTHS[1] + coarse, _WIDTHS[2], 1)
-        inputs = _WIDTHS[2] * 7 * 7 + landmark_coarse + 2 * LANDMARKS + coarse + fusion_dim
+        inputs = _WIDTHS[2] * 7 * 7 + landmark_coarse + 2 * NUM_LANDMARKS + coarse + fusion_dim
         self.hidden = nn.Sequential(nn.Linear(inputs, hidden_dim), nn.GELU())
         self.output = nn.Linear(hidden_dim, NUM_BLENDSHAPES)
 

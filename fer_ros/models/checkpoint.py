@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from reprlib import repr as short
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.model_store import (
     ModelError,
     ModelManifest,
+    check_conventions,
     find_model,
     read_manifest,
     sha256_of,
@@ -126,17 +124,3 @@ def first_difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
             return f"{name} is of {state[name].dtype}, expected {value.dtype}"
     extra = [name for name in state if name not in expected]
     return f"{' '.join(extra[0].split())} is unknown" if extra else ""
-
-
-def check_conventions(manifest: ModelManifest) -> None:
-    """Raise ModelError unless a model has this package's labels and crop template."""
-    where = manifest.folder
-    if manifest.labels != EMOTIONS:
-        labels = ", ".join(manifest.labels)
-        raise ModelError(f"{where}: expected the labels {', '.join(EMOTIONS)}, found {labels}")
-    template = torch.tensor(manifest.template_xy)
-    if template.shape != TEMPLATE_XY.shape or not torch.equal(template, torch.tensor(TEMPLATE_XY)):
-        raise ModelError(
-            f"{where}: faces were aligned to another template, {short(manifest.template_xy)}; "
-            f"expected {TEMPLATE_XY.tolist()}"
-        )

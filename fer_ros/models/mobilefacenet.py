@@ -8,7 +8,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-LANDMARKS = 68
+from fer_ros.landmarks68 import NUM_LANDMARKS
 
 
 def _conv_bn(
@@ -100,7 +100,7 @@ class MobileFaceNet(nn.Module):
         self.conv_45 = Bottleneck(128, 128, hidden=512, stride=2)  # 7x7
         self.conv_5 = Stage(128, hidden=256, depth=2)
         self.conv_6_sep = ConvBlock(128, 512)
-        self.output_layer = GlobalDepthwiseHead(512, 2 * LANDMARKS)
+        self.output_layer = GlobalDepthwiseHead(512, 2 * NUM_LANDMARKS)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, 112, 112) to maps (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7)."""
@@ -115,7 +115,7 @@ class MobileFaceNet(nn.Module):
 
     def points(self, pooled: Tensor) -> Tensor:
         """(B, 512) to landmarks (B, 68, 2): x, y as fractions of the crop's side."""
-        return self.output_layer.project(pooled).reshape(-1, LANDMARKS, 2)
+        return self.output_layer.project(pooled).reshape(-1, NUM_LANDMARKS, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 112, 112), normalized, to (B, 68, 2): x, y as fractions of the crop's side."""

@@ -15,13 +15,14 @@ from timm.layers import trunc_normal_
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 
+from fer_ros.blendshapes import NUM_BLENDSHAPES
 from fer_ros.emotions import EMOTIONS
 from fer_ros.models.backbones.registry import SCALES, make_backbone
 from fer_ros.models.blendshape_head import BlendshapeHead
 from fer_ros.models.cross_attention import CrossAttentionBlock
 from fer_ros.models.mobilefacenet import MobileFaceNet
 from fer_ros.models.wrapper import FaceOutput
-from fer_ros.types import CROP_SIZE_PX, NUM_BLENDSHAPES
+from fer_ros.types import CROP_SIZE_PX
 
 TOKENS_PER_SCALE = SCALES[-1] ** 2
 

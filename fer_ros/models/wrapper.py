@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from fer_ros.inference.model_store import InputSpec
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.types import CROP_SIZE_PX
 
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # Rec. 601, as OpenCV's RGB to gray
@@ -81,7 +82,7 @@ class FaceNetwork(nn.Module):
         output = self(self._to_float(crops_rgb))
         probabilities = (output.logits / self.temperature).softmax(dim=1)
         if output.points is None:
-            points = probabilities.new_full((crops_rgb.shape[0], 68, 2), torch.nan)
+            points = probabilities.new_full((crops_rgb.shape[0], NUM_LANDMARKS, 2), torch.nan)
         else:
             points = output.points * CROP_SIZE_PX - 0.5
         if output.blendshapes is None:

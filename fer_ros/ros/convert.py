@@ -33,8 +33,7 @@ from fer_ros.io.image_decoding import (
     encode_jpeg,
     ignore_warning,
 )
-from fer_ros.io.serialization import sorted_hypotheses
-from fer_ros.message_fields import bounding_box
+from fer_ros.message_fields import bounding_box, sorted_hypotheses
 from fer_ros.types import FaceEmotion
 
 _DEFAULT_NAMES = {emotion: emotion for emotion in EMOTIONS}

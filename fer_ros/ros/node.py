@@ -231,12 +231,12 @@ class EmotionNode(LifecycleNode):
         self._node_parameters.locked = True
 
     def _load_models(self) -> None:
-        settings = self._node_parameters.read(PipelineConfig)
+        pipeline_config = self._node_parameters.read(PipelineConfig)
         with self._loading_context():
             if self._config.input_source == "camera":
-                self._pipeline = self._make_pipeline(self._id_factories, settings)
+                self._pipeline = self._make_pipeline(self._id_factories, pipeline_config)
             else:
-                self._pipeline = self._make_crop_pipeline(settings)
+                self._pipeline = self._make_crop_pipeline(pipeline_config)
             classifier = self._pipeline.classifier
             # read before the warm-up: a full GPU falls back to the CPU
             self._is_on_cpu = classifier.device == "cpu"
@@ -258,13 +258,14 @@ class EmotionNode(LifecycleNode):
     def _reconfigure(self, changes: dict[str, Any]) -> None:
         """Apply validated parameter changes to a configured node."""
         self._config = self._node_parameters.read(NodeConfig, changes)
-        settings = self._node_parameters.read(PipelineConfig, changes)
+        pipeline_config = self._node_parameters.read(PipelineConfig, changes)
         if self._result_publishers:
             self._result_publishers.reconfigure(self._config)
         if self._processor:
-            self._processor.config, self._processor.settings = self._config, settings
+            self._processor.node_config = self._config
+            self._processor.pipeline_config = pipeline_config
         elif self._pipeline:
-            self._pipeline.reconfigure(settings)
+            self._pipeline.reconfigure(pipeline_config)
 
     def _stop_processing(self) -> None:
         if self._processor:

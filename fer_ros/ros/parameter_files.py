@@ -12,8 +12,8 @@ from typing import Any
 
 from rclpy.node import Node
 
-from fer_ros.config import parse_yaml
 from fer_ros.io.errors import format_os_error
+from fer_ros.io.yaml_file import parse_yaml
 
 _VALUES_KEY = "ros__parameters"
 

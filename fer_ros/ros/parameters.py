@@ -6,10 +6,9 @@ that a bad value gives a one-line error and no exception in the constructor of t
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import (
@@ -23,8 +22,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 
-from fer_ros.config import ValidatedConfig, config_field, from_dict
+from fer_ros.config import ValidatedConfig, check_choice, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
+from fer_ros.suggestions import did_you_mean
 
 T = TypeVar("T")
 
@@ -42,13 +42,6 @@ _DYNAMIC_PARAMETERS = re.compile(
     r"(quality|tracker|smoother)\..*|detector\.(?!model_path|name).*"
     r"|image_timeout_s|publish_humans|publish_images"
 )
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError when ``value`` is not one of the choices."""
-    if value not in choices:
-        *others, last = choices
-        raise ValueError(f"{name}: expected {', '.join(others)} or {last}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -241,8 +234,7 @@ class Parameters:
         for name in self._node.get_parameters_by_prefix(""):
             if name in self._fields or name.startswith(_NODE_PARAMETERS):
                 continue
-            close = get_close_matches(name, self._fields, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(self._fields)}"
+            hint = did_you_mean(name, self._fields, f"known: {', '.join(self._fields)}")
             self._node.get_logger().warning(f"unknown parameter {name!r} is ignored; {hint}")
             self._node.undeclare_parameter(name)
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from fer_ros.ros.parameters import NodeConfig
+from fer_ros.ros.qos import LATCHED
 
 TOPIC = "/data_management"
 """The topic that hri_face_identification uses."""
 
 _PACKAGE = "hri_privacy_msgs"  # optional
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class PrivacyNotice:
@@ -26,7 +25,7 @@ class PrivacyNotice:
     def __init__(self, node: Node, config: NodeConfig) -> None:
         self._node = node
         self._message_type: Any = import_module(f"{_PACKAGE}.msg").PersonalDataProcessor
-        self._publisher = node.create_publisher(self._message_type, TOPIC, _LATCHED)
+        self._publisher = node.create_publisher(self._message_type, TOPIC, LATCHED)
         self.publish(config)
 
     def publish(self, config: NodeConfig) -> None:

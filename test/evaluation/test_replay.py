@@ -23,8 +23,11 @@ from rclpy.serialization import deserialize_message
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from fer_ros.blendshapes import ACTION_UNITS as FACS
+from fer_ros.blendshapes import BLENDSHAPES
 from fer_ros.emotions import EMOTIONS
 from fer_ros.evaluation.bags.messages import (
+    ACTION_UNITS,
     COMPRESSED,
     DETECTIONS,
     EXPRESSION,
@@ -278,6 +281,36 @@ def test_ros_reads_what_is_recorded(tmp_path, astronaut):
     assert (face.id, face.results[0].hypothesis.class_id) == ("f00001", "happiness")
     output = read["/humans/faces/f00001/expression"][-1]
     assert (output.expression, output.confidence) == ("happy", pytest.approx(0.86))
+
+
+def test_action_units_are_recorded_from_models_with_blendshapes(
+    tmp_path, astronaut, classifier, monkeypatch
+):
+    blendshapes = np.zeros(len(BLENDSHAPES), np.float32)
+    blendshapes[BLENDSHAPES.index("jawOpen")] = 0.4
+    classify = classifier.classify
+
+    def with_blendshapes(crops_rgb):
+        rows = np.tile(blendshapes, (len(crops_rgb), 1))
+        return replace(classify(crops_rgb), blendshapes=rows)
+
+    monkeypatch.setattr(classifier, "classify", with_blendshapes)
+    record, topic = tmp_path / "predictions", "/humans/faces/f00001/facs"
+    evaluate(EvaluationTask(portrait_bag(tmp_path / "bag", astronaut, 3), record=record))
+    with Bag(record) as bag:
+        assert bag.topics[topic] == ACTION_UNITS
+        data = [data for _, data in bag._raw(topic)]
+        own = [message for _, message in bag.messages(topic)]
+        scores = [region.c for _, region in bag.messages("/humans/faces/f00001/roi")]
+    by_ros = [deserialize_message(each, ros_type(ACTION_UNITS)) for each in data]
+    assert len(own) == len(by_ros) == 2
+    stamps_s = [stamp_s(message.header) for message in by_ros]
+    assert stamps_s == pytest.approx([at(0.1) * 1e-9, at(0.2) * 1e-9])
+    for message, score in zip(own + by_ros, scores * 2, strict=True):
+        assert np.flatnonzero(message.intensity).tolist() == [26]
+        assert message.intensity[26] == pytest.approx(0.4)
+        assert np.flatnonzero(message.confidence).tolist() == sorted(FACS)
+        assert message.confidence[26] == pytest.approx(score)
 
 
 def test_the_pupil_of_a_closed_eye_is_invisible(tmp_path, astronaut, classifier):

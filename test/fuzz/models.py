@@ -15,8 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from fer_ros.emotions import EMOTIONS
-from fer_ros.inference.model_store import MANIFEST_FILE, ModelError, read_manifest
-from fer_ros.models.checkpoint import check_conventions, read_state
+from fer_ros.inference.model_store import (
+    MANIFEST_FILE,
+    ModelError,
+    check_conventions,
+    read_manifest,
+)
+from fer_ros.models.checkpoint import read_state
 from fer_ros.types import TEMPLATE_XY
 from fuzz import only
 from fuzz.damage import damaged

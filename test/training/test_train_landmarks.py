@@ -21,8 +21,9 @@ from run_tools import (
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fer_ros.landmarks68 import NUM_LANDMARKS
 from fer_ros.models.backbones.pretrained import load_pretrained
-from fer_ros.models.mobilefacenet import LANDMARKS, ConvBlock, GlobalDepthwiseHead, MobileFaceNet
+from fer_ros.models.mobilefacenet import ConvBlock, GlobalDepthwiseHead, MobileFaceNet
 from training import prepare
 from training import train_landmarks as training
 from training.config import LandmarksConfig
@@ -154,7 +155,7 @@ class SmallNetwork(MobileFaceNet):
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.conv1 = ConvBlock(3, 16, kernel=7, stride=16)  # 7x7
-        self.output_layer = GlobalDepthwiseHead(16, 2 * LANDMARKS)
+        self.output_layer = GlobalDepthwiseHead(16, 2 * NUM_LANDMARKS)
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return (self.conv1(x),) * 3

@@ -7,6 +7,7 @@ from fer_ros.alignment import (
     align,
     alignment_points,
     crop_to_frame,
+    frame_points_to_crop,
     similarity,
     warp,
 )
@@ -59,6 +60,13 @@ def test_crop_points_transform_back_to_the_frame(points):
     back = crop_to_frame(TEMPLATE_XY[None], similarity(points))
     assert back.dtype == np.float32
     assert np.allclose(back, points, atol=1e-2)
+
+
+@pytest.mark.parametrize("points", [np.zeros((0, 5, 2), np.float32), *PLACES])
+def test_frame_points_transform_to_the_crop(points):
+    in_crop = frame_points_to_crop(points, similarity(points))
+    assert in_crop.dtype == np.float32
+    np.testing.assert_allclose(in_crop, np.tile(TEMPLATE_XY, (len(points), 1, 1)), atol=1e-3)
 
 
 def unlike_a_face():

@@ -7,9 +7,9 @@ from fer_ros.blendshapes import (
     ACTION_UNITS,
     BLENDSHAPES,
     MIRRORED_BLENDSHAPES,
+    NUM_BLENDSHAPES,
     action_units,
 )
-from fer_ros.types import NUM_BLENDSHAPES
 
 # Face Landmarker (float16, version 1) returns 0 for these on every face.
 INACTIVE = {"_neutral", "cheekPuff", "noseSneerLeft", "noseSneerRight"}
@@ -17,7 +17,7 @@ INACTIVE |= {"cheekSquintLeft", "cheekSquintRight"}
 
 
 def test_there_is_one_name_for_each_value() -> None:
-    assert len(BLENDSHAPES) == len(set(BLENDSHAPES)) == NUM_BLENDSHAPES
+    assert len(BLENDSHAPES) == len(set(BLENDSHAPES)) == NUM_BLENDSHAPES == 52
 
 
 def test_mirroring_twice_gives_the_same_face_and_swaps_the_sides() -> None:

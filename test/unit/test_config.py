@@ -10,7 +10,6 @@ from fer_ros.config import (
     SmootherConfig,
     TrackerConfig,
     from_dict,
-    parse_yaml,
 )
 
 STAGES = (DetectorConfig, TrackerConfig, SmootherConfig, QualityConfig, ClassifierConfig)
@@ -24,6 +23,12 @@ def test_empty_settings_give_the_defaults(stage):
 def test_nested_values_override_only_themselves():
     config = from_dict(PipelineConfig, {"tracker": {"min_hits": 3}, "detector": {}})
     assert config == PipelineConfig(tracker=TrackerConfig(min_hits=3))
+
+
+def test_still_images_change_only_the_confirmation():
+    config = PipelineConfig(image_rotation=90, tracker=TrackerConfig(max_age_s=2.0, min_hits=4))
+    expected = PipelineConfig(image_rotation=90, tracker=TrackerConfig(max_age_s=2.0, min_hits=1))
+    assert config.for_still_images() == expected
 
 
 def test_an_integer_is_accepted_for_a_float():
@@ -71,35 +76,3 @@ def test_every_setting_is_described_and_numbers_have_a_range(stage):
 def test_settings_are_frozen():
     with pytest.raises(FrozenInstanceError):
         TrackerConfig().min_hits = 3
-
-
-# "Billion laughs": each line stands for ten times the one before.
-LAUGHS = "a0: &a0 [x]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join(10 * [f'*a{n - 1}'])}]\n" for n in range(1, 10)
-)
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [("", None), ("a: [1, &b 2.5]", {"a": [1, 2.5]}), ("'*a': x*y", {"*a": "x*y"})],
-)
-def test_yaml(text, found):
-    assert parse_yaml(text.encode()) == found
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("a: &a 1\nb: *a", "not a YAML file: alias *a is not supported: write its value out"),
-        ("a: &a [*a]", "not a YAML file: alias *a is "),
-        ("a: &a {x: 1}\nb: {<<: *a}", "not a YAML file: alias *a is "),
-        (LAUGHS, "not a YAML file: alias *a0 is "),
-        ("#" * (2**21 + 1), "expected YAML of at most 2097152 bytes, found 2097153"),
-        ("a: [", "not a YAML file: "),
-    ],
-)
-def test_unsupported_yaml_is_rejected(text, says):
-    with pytest.raises(ValueError) as caught:
-        parse_yaml(text.encode())
-    assert str(caught.value).startswith(says)
-    assert "\n" not in str(caught.value)

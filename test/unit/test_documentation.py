@@ -12,7 +12,8 @@ import pytest
 from tree import ROOT, project_files
 
 from fer_ros.cli import main as fer
-from fer_ros.config import from_dict, parse_yaml
+from fer_ros.config import from_dict
+from fer_ros.io.yaml_file import parse_yaml
 
 FILES = project_files()
 PAGES = {
@@ -138,3 +139,16 @@ def test_python_example_recognizes_a_face(astronaut, tmp_path, monkeypatch, caps
     assert example in PAGES["docs/python_api.md"]
     exec(example, {})
     assert "happiness" in capsys.readouterr().out
+
+
+def test_python_example_of_still_images_recognizes_each_face(
+    astronaut, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    examples = [body for name, body in FENCE.findall(PAGES["docs/python_api.md"]) if name]
+    (example,) = (body for body in examples if "for_still_images" in body)
+    for name in ("ann.png", "bob.png"):
+        cv2.imwrite(name, astronaut[..., ::-1])
+    exec(example, {})
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["ann.png", "happiness"], ["bob.png", "happiness"]]

@@ -1,4 +1,4 @@
-"""Answers for new faces: the mean over the crop and its mirror image."""
+"""Predictions for new faces: the mean over the crop and its mirror image."""
 
 from dataclasses import replace
 
@@ -98,14 +98,14 @@ def read_frames(counts):
     config = PipelineConfig(tracker=TrackerConfig(min_hits=1), quality=QualityConfig(min_size_px=0))
     pipeline = EmotionPipeline(config, Detections(*counts), SideReader())
     frames = [pipeline(Frame(image, number / 30)) for number in range(len(counts))]
-    answers = [[face.raw_probabilities[1] for face in result.faces] for result in frames]
-    return answers, [len(crops) for crops in pipeline.classifier.seen]
+    happiness = [[face.raw_probabilities[1] for face in result.faces] for result in frames]
+    return happiness, [len(crops) for crops in pipeline.classifier.seen]
 
 
 def test_each_face_is_averaged_in_its_first_frame_only():
-    answers, batches = read_frames([0, 1, 1, 2, 2])
+    happiness, batches = read_frames([0, 1, 1, 2, 2])
     assert batches == [2, 1, 3, 2]
-    assert answers == [[], [0.5], [1.0], [1.0, 0.5], [1.0, 1.0]]
+    assert happiness == [[], [0.5], [1.0], [1.0, 0.5], [1.0, 1.0]]
 
 
 def test_a_forgotten_face_is_new_again():
@@ -117,7 +117,7 @@ def test_a_forgotten_face_is_new_again():
     assert [len(crops) for crops in pipeline.classifier.seen] == [2, 2]
 
 
-def test_a_face_without_an_answer_yet_stays_new():
+def test_a_face_without_a_prediction_yet_stays_new():
     """The batch of its first frame cannot be computed."""
 
     class Failing(SideReader):
@@ -134,6 +134,15 @@ def test_a_face_without_an_answer_yet_stays_new():
         pipeline(frame)
     pipeline(replace(frame, stamp_s=0.1))
     assert [len(crops) for crops in pipeline.classifier.seen] == [2, 2]
+
+
+def test_crops_of_faces_that_take_turns_are_averaged_once():
+    """Another detector may publish the images of its faces one by one."""
+    image = np.full((128, 128, 3), 90, np.uint8)
+    pipeline = FaceCropPipeline(classifier=FakeClassifier())
+    for number, id in enumerate(["anna", "bert", "anna", "bert", "anna"]):
+        pipeline([FaceCrop(id, Frame(image, 1 + number / 10))])
+    assert [len(crops) for crops in pipeline.classifier.seen] == [1, 2, 1, 2, 1, 1, 1, 1, 1, 1]
 
 
 def test_crops_of_other_detectors_are_averaged_once():

@@ -7,13 +7,7 @@ import numpy as np
 import pytest
 
 from fer_ros.alignment import alignment_points
-from fer_ros.config import (
-    DetectorConfig,
-    PipelineConfig,
-    QualityConfig,
-    SmootherConfig,
-    TrackerConfig,
-)
+from fer_ros.config import DetectorConfig, PipelineConfig, QualityConfig, SmootherConfig
 from fer_ros.detector import DetectorError, make_detector
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.model_store import ModelError
@@ -21,7 +15,7 @@ from fer_ros.pipeline import EmotionPipeline
 from fer_ros.types import FaceDetections, FacePredictions, Frame
 
 STAGES = ["detect", "track", "align", "classify", "smooth"]
-AT_ONCE = PipelineConfig(tracker=TrackerConfig(min_hits=1))
+AT_ONCE = PipelineConfig().for_still_images()
 EYES = [(202, 101), (246, 103.5)]  # of the portrait
 
 
@@ -94,6 +88,12 @@ def test_a_portrait_has_one_smiling_face(detector, fake_classifier, astronaut):
     eyes = face.points_xy[36:42].mean(axis=0), face.points_xy[42:48].mean(axis=0)
     np.testing.assert_allclose(eyes, EYES, atol=7)
     assert list(result.latency_ms) == STAGES
+
+
+@pytest.mark.parametrize(("config", "count"), [(PipelineConfig(), 0), (AT_ONCE, 1)])
+def test_one_still_image_gives_its_face(config, count, detector, fake_classifier, astronaut):
+    result = EmotionPipeline(config, detector, fake_classifier)(Frame(astronaut, 0.0))
+    assert [face.emotion for face in result.faces] == ["happiness"] * count
 
 
 def test_the_crop_shows_the_face_upright_and_in_color(detector, fake_classifier, astronaut):

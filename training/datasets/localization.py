@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ros.alignment import warp
+from fer_ros.alignment import frame_points_to_crop, warp
 from fer_ros.boxes import areas, iou
 from fer_ros.config import DetectorConfig
 from fer_ros.detector import FaceDetector, ImageDetector, make_detector
@@ -125,8 +125,7 @@ def to_crop_fractions(
     points_xy: NDArray[np.float32], frame_to_crop: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Transform points (N, P, 2) in image pixels to fractions of crops, by affines (N, 2, 3)."""
-    moved = np.einsum("nij,npj->npi", frame_to_crop[:, :, :2], points_xy)
-    moved += frame_to_crop[:, None, :, 2]
+    moved = frame_points_to_crop(points_xy, frame_to_crop)
     return ((moved + 0.5) / CROP_SIZE_PX).astype(np.float32)
 
 

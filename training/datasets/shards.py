@@ -38,11 +38,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from fer_ros.config import ValidatedConfig, config_field, from_dict, parse_yaml
+from fer_ros.blendshapes import NUM_BLENDSHAPES
+from fer_ros.config import ValidatedConfig, config_field, from_dict
 from fer_ros.emotions import EMOTIONS, FERPLUS_VOTES
 from fer_ros.io.atomic_write import atomic_write
 from fer_ros.io.errors import single_line
-from fer_ros.types import CROP_SIZE_PX, NUM_BLENDSHAPES, TEMPLATE_XY
+from fer_ros.io.yaml_file import parse_yaml
+from fer_ros.landmarks68 import NUM_LANDMARKS
+from fer_ros.types import CROP_SIZE_PX, TEMPLATE_XY
 from training.datasets.safe_npy import read_array, read_header
 
 MARGIN_PX = 16
@@ -71,7 +74,7 @@ _COLUMNS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
     "identity": (np.str_, ()),
     "source": (np.str_, ()),
     "dup_group": (np.integer, ()),
-    "landmarks68": (np.floating, (68, 2)),
+    "landmarks68": (np.floating, (NUM_LANDMARKS, 2)),
     "blendshapes": (np.floating, (NUM_BLENDSHAPES,)),
     "blendshape_views": (np.integer, ()),
     **dict.fromkeys(EXCLUDED_COLUMNS, (np.str_, ())),

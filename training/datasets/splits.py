@@ -25,9 +25,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fer_ros.blendshapes import NUM_BLENDSHAPES
 from fer_ros.config import ValidatedConfig, config_field, from_dict
 from fer_ros.emotions import EMOTIONS
-from fer_ros.types import NUM_BLENDSHAPES
 from training.datasets.ferplus_votes import distribution, has_emotion_votes, majority
 from training.datasets.shards import METADATA_FILE, FaceDataset, load_padded_crops
 

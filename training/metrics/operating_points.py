@@ -7,8 +7,9 @@ model without priors has one operating point, that of its training data.
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ros.config import BALANCED, NATURAL
 from fer_ros.inference.model_store import ModelManifest
-from fer_ros.inference.priors import BALANCED, NATURAL, Prior
+from fer_ros.inference.priors import Prior
 
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 

@@ -23,7 +23,6 @@ from fer_ros.config import (
     DetectorConfig,
     PipelineConfig,
     QualityConfig,
-    TrackerConfig,
 )
 from fer_ros.io.progress import progress_bar
 from fer_ros.pipeline import EmotionPipeline
@@ -162,10 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = PipelineConfig(
         detector=DetectorConfig(score_threshold=0.3),
-        tracker=TrackerConfig(min_hits=1),
         quality=QualityConfig(min_size_px=0, min_score=0, max_yaw_deg=90),
         classifier=ClassifierConfig(model=arguments.model, precision="fp32"),
-    )
+    ).for_still_images()
     try:
         faces = load_faces(arguments.dataset)
         labels = faces.labels.numpy()

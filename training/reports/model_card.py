@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_ros.inference.model_store import ModelManifest, is_onnx_model
+from fer_ros.inference.model_store import INT8_SUFFIX, ModelManifest, is_onnx_model
 from training.config import LandmarksConfig, TrainConfig, read_config
 from training.datasets.splits import DataConfig
 from training.experiment_graph import (
@@ -205,7 +205,7 @@ def web_figures(results: dict[str, Any]) -> dict[str, Any] | None:
 def _recipe(manifest: ModelManifest) -> str:
     """The commands that made the model."""
     if is_onnx_model(manifest):
-        return _INT8.format(manifest.name.removesuffix("_int8"), manifest.name)
+        return _INT8.format(manifest.name.removesuffix(INT8_SUFFIX), manifest.name)
     names = (
         resolve_dependencies(manifest.name)
         if config_path(manifest.name).exists()
@@ -220,7 +220,7 @@ def _recipe(manifest: ModelManifest) -> str:
 
 def _teachers_line(manifest: ModelManifest) -> str:
     """The line about targets that other models gave."""
-    experiment = config_path(manifest.name.removesuffix("_int8"))
+    experiment = config_path(manifest.name.removesuffix(INT8_SUFFIX))
     data = read_config(experiment, TrainConfig).data if experiment.exists() else DataConfig()
     if not data.teachers:
         return ""

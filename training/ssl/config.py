@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fer_ros.config import ValidatedConfig, config_field
+from fer_ros.config import ValidatedConfig, check_choice, config_field
 from training.config import LoopConfig
 from training.datasets.splits import DataConfig
 from training.ssl.dino import DinoConfig
@@ -49,8 +49,7 @@ class PretrainConfig(LoopConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method not in METHODS:
-            raise ValueError(f"method: expected {' or '.join(METHODS)}, got {self.method!r}")
+        check_choice("method", self.method, METHODS)
         object.__setattr__(self, "datasets", self.datasets or ["ferplus_train"])
         for name in self.datasets:
             if not isinstance(name, str) or name in self.held_out:

@@ -22,9 +22,9 @@ from fer_ros.evaluation.bags.messages import (
     typestore,
 )
 from fer_ros.evaluation.bags.writer import BAG_VERSION
-from fer_ros.evaluation.result_cache import add_path_to_oserror
 from fer_ros.io.errors import WarningCounter, single_line
 from fer_ros.io.image_decoding import encode_jpeg
+from fer_ros.io.json_file import add_path_to_oserror
 from fer_ros.io.media import (
     MediaError,
     MediaImage,

@@ -17,6 +17,7 @@ COMPRESSED = "sensor_msgs/msg/CompressedImage"
 STRING = "std_msgs/msg/String"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
 LABEL_INFO = "vision_msgs/msg/LabelInfo"
+ACTION_UNITS = "hri_msgs/msg/FacialActionUnits"
 EXPRESSION = "hri_msgs/msg/Expression"
 IDS = "hri_msgs/msg/IdsList"
 REGION = "hri_msgs/msg/NormalizedRegionOfInterest2D"
@@ -42,6 +43,7 @@ _DEFINITIONS = {
     DETECTIONS: _HEADER + "vision_msgs/Detection2D[] detections",
     "vision_msgs/msg/VisionClass": "uint16 class_id\nstring class_name",
     LABEL_INFO: _HEADER + "vision_msgs/VisionClass[] class_map\nfloat32 threshold",
+    ACTION_UNITS: _HEADER + "float32[99] intensity\nfloat32[99] confidence",
     EXPRESSION: (
         _HEADER + "string expression\nfloat32 valence\nfloat32 arousal\nfloat32 confidence"
     ),

@@ -16,11 +16,11 @@ import apsw
 from backports import zstd
 from rosbags.rosbag2 import Reader, ReaderError
 
-from fer_ros.config import parse_yaml
 from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.bags.messages import BYTES_ERRORS
 from fer_ros.evaluation.bags.truncated import TruncatedMcapReader, TruncatedSqliteReader
 from fer_ros.io.errors import single_line
+from fer_ros.io.yaml_file import parse_yaml
 
 METADATA = "metadata.yaml"
 ZSTD_SUFFIX = ".zstd"

@@ -20,6 +20,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer, WriterError
 
 from fer_ros.emotions import EMOTIONS, HRI_EXPRESSIONS
 from fer_ros.evaluation.bags.messages import (
+    ACTION_UNITS,
     DETECTIONS,
     EXPRESSION,
     IDS,
@@ -34,8 +35,14 @@ from fer_ros.evaluation.bags.messages import (
 )
 from fer_ros.evaluation.bags.reader import BagImage
 from fer_ros.io.errors import single_line
-from fer_ros.io.serialization import best_expressible_emotion, sorted_hypotheses
-from fer_ros.message_fields import bounding_box, normalized_landmarks, normalized_region
+from fer_ros.message_fields import (
+    best_expressible_emotion,
+    bounding_box,
+    facial_action_units,
+    normalized_landmarks,
+    normalized_region,
+    sorted_hypotheses,
+)
 from fer_ros.types import FaceEmotion
 
 NODE = "/emotion_node"
@@ -161,6 +168,9 @@ def _hri_messages(
         unknown = float("nan")  # valence and arousal are not estimated
         message = make(EXPRESSION, header, HRI_EXPRESSIONS[name], unknown, unknown, confidence)
         yield "expression", EXPRESSION, message
+    action_units = facial_action_units(face)
+    if action_units:
+        yield "facs", ACTION_UNITS, make(ACTION_UNITS, header, *action_units)
 
 
 _NEVER = QosTime(9223372036, 854775807)

@@ -20,8 +20,6 @@ BINS = 15
 
 _CLASSES = len(EMOTIONS)
 
-Floats = NDArray[np.float64]
-
 
 def confusion_matrix(
     labels: NDArray[np.integer], emotions: NDArray[np.integer]
@@ -35,7 +33,9 @@ def confusion_matrix(
     return np.bincount(flat, minlength=_CLASSES**2).reshape(_CLASSES, _CLASSES)
 
 
-def calibration_bins(labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> Floats:
+def calibration_bins(
+    labels: NDArray[np.integer], probabilities: NDArray[np.floating]
+) -> NDArray[np.float64]:
     """Bin the top-1 confidence of probabilities (N, 8) against labels (N,).
 
     Returns:
@@ -44,7 +44,7 @@ def calibration_bins(labels: NDArray[np.integer], probabilities: NDArray[np.floa
     return confidence_bins(probabilities.argmax(axis=1) == labels, probabilities)
 
 
-def confidence_bins(correct: NDArray, probabilities: NDArray[np.floating]) -> Floats:
+def confidence_bins(correct: NDArray, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
     """Bin the top-1 confidence of probabilities (N, 8).
 
     Args:
@@ -61,28 +61,28 @@ def confidence_bins(correct: NDArray, probabilities: NDArray[np.floating]) -> Fl
     return np.stack([np.bincount(number, column, BINS) for column in columns], axis=1)
 
 
-def accuracy(confusion: NDArray) -> Floats:
+def accuracy(confusion: NDArray) -> NDArray[np.float64]:
     """Fraction of all faces predicted correctly."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
-def per_class_recall(confusion: NDArray) -> Floats:
+def per_class_recall(confusion: NDArray) -> NDArray[np.float64]:
     """Recall (..., 8) of each emotion. NaN for an emotion without labels."""
     return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1))
 
 
-def balanced_accuracy(confusion: NDArray) -> Floats:
+def balanced_accuracy(confusion: NDArray) -> NDArray[np.float64]:
     """Mean recall over the emotions that have labels (unweighted average recall)."""
     return _nanmean(per_class_recall(confusion))
 
 
-def macro_f1(confusion: NDArray) -> Floats:
+def macro_f1(confusion: NDArray) -> NDArray[np.float64]:
     """Mean F1 over the emotions that were labeled or predicted."""
     correct = np.diagonal(confusion, axis1=-2, axis2=-1)
     return _nanmean(_ratio(2 * correct, confusion.sum(axis=-1) + confusion.sum(axis=-2)))
 
 
-def expected_calibration_error(bins: NDArray) -> Floats:
+def expected_calibration_error(bins: NDArray) -> NDArray[np.float64]:
     """Mean absolute difference of confidence and accuracy, weighted by bin size (ECE)."""
     faces, correct, confidence = np.moveaxis(bins, -1, 0)
     return _ratio(np.abs(correct - confidence).sum(axis=-1), faces.sum(axis=-1))
@@ -97,11 +97,11 @@ METRICS = {
 """Each takes ``confusion`` and ``bins`` with the same leading axes."""
 
 
-def _ratio(part: NDArray, total: NDArray) -> Floats:
+def _ratio(part: NDArray, total: NDArray) -> NDArray[np.float64]:
     part, total = np.asarray(part, np.float64), np.asarray(total, np.float64)
     return np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def _nanmean(values: Floats) -> Floats:
+def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     known = ~np.isnan(values)
     return _ratio(np.where(known, values, 0).sum(axis=-1), known.sum(axis=-1))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fer_ros.evaluation import RESULTS
 from fer_ros.evaluation.replay import EvaluationResult
 from fer_ros.evaluation.report import plots
 from fer_ros.evaluation.report.pages import SCORES, evaluation_page
-from fer_ros.evaluation.report.results import RESULTS, latencies
-from fer_ros.evaluation.result_cache import add_path_to_oserror, write_json
+from fer_ros.evaluation.report.results import latencies
+from fer_ros.io.json_file import add_path_to_oserror, write_json
 
 LATENCY, SUMMARY, PAGE = "latency.json", "bags.csv", "report.html"
 

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from fer_ros.emotions import EMOTION_COLORS, EMOTIONS
-from fer_ros.evaluation.metrics.compare import BLOCK_S, SIGNIFICANCE, Run, warnings
+from fer_ros.evaluation.comparison import SIGNIFICANCE, Run, warnings
 from fer_ros.evaluation.metrics.error_segments import MAX_SEGMENTS
+from fer_ros.evaluation.metrics.paired_bootstrap import BLOCK_S
 from fer_ros.evaluation.replay import EvaluationResult
 from fer_ros.evaluation.report.html import Image, Table, format_value, render
 from fer_ros.evaluation.report.timelines import timeline_data

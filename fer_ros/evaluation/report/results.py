@@ -20,7 +20,6 @@ from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
 
 FORMAT = 2
-RESULTS = "results.json"
 _DIGITS = 5
 _PERCENTILES = (50, 95, 99)
 

@@ -32,12 +32,14 @@ class Backend(Protocol):
         device: cpu, cuda or cuda:N.
         provider: ``PyTorch`` or the execution provider of ONNX Runtime.
         precision: fp32, fp16, bf16 or int8.
+        fallback: why a better runtime of the device is not used, "" if none failed.
     """
 
     name: str
     device: str
     provider: str
     precision: str
+    fallback: str
 
     def warm_up(self) -> None:
         """Trigger lazy initialization for all usual batch sizes. Raises RuntimeError."""
@@ -78,7 +80,7 @@ def open_backend(manifest: ModelManifest, config: ClassifierConfig) -> BackendSe
         except BackendError as error:
             errors.append(str(error))
             continue
-        errors += filter(None, [getattr(backend, "fallback", "")])
+        errors += filter(None, [backend.fallback])
         fallback = "; ".join(errors)
         reason = f"{backend.name} on {backend.device}: {fallback or selection_reason}"
         (_log.warning if errors else _log.info)("model %s: %s", manifest.name, reason)

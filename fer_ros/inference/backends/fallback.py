@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.inference.backends import Backend
+from fer_ros.inference.backoff import ExponentialBackoff
 from fer_ros.inference.model_store import ModelError
 from fer_ros.io.errors import single_line
 from fer_ros.types import CROP_SIZE_PX, FacePredictions
-
-_INITIAL_RETRY_S, _MAX_RETRY_S = 1.0, 64.0
 
 # Largest differences of a device in fp16 or bf16 to the CPU in fp32 or int8, on images without a
 # face: probabilities, landmarks in pixels of the crop. What exceeds them is no rounding error.
@@ -24,9 +23,9 @@ _log = logging.getLogger(__name__)
 class FallbackBackend:
     """Halves a batch that its device cannot compute, until it can.
 
-    Crops that fail one by one go to the CPU fallback. Whole batches are tried again after 1 s, and
-    after twice the time with each further failure, up to 64 s. Wrong answers are failures: those
-    that are not finite, and those that differ from the fallback's when the device is warmed up.
+    Crops that fail one by one go to the CPU fallback. Whole batches are tried again after 1 s
+    to 64 s (``ExponentialBackoff``). Wrong predictions are failures: those that are not finite, and
+    those that differ from the fallback's when the device is warmed up.
 
     Attributes:
         last_error: what is wrong at the moment, "" if nothing is.
@@ -49,11 +48,9 @@ class FallbackBackend:
         self._backend = backend
         self._open_fallback = open_fallback
         self._fallback: Backend | None = None
-        self._clock = clock
         self._max_batch: int | None = None  # None: unlimited; 0: the fallback computes
-        self._is_compared = False  # with the fallback, and its answers agreed
-        self._retry_wait_s = _INITIAL_RETRY_S
-        self._retry_at_s = 0.0
+        self._is_compared = False  # with the fallback, and its predictions agreed
+        self._retry = ExponentialBackoff(clock)
 
     @property
     def active(self) -> Backend:
@@ -85,7 +82,7 @@ class FallbackBackend:
 
         Raises RuntimeError when neither the device nor the fallback can compute them.
         """
-        if self._clock() >= self._retry_at_s:
+        if self._retry.is_due:
             self._max_batch = None
             if self.last_error and self._fallback and not self._is_compared:
                 self._compare(self._fallback)
@@ -98,16 +95,17 @@ class FallbackBackend:
                 done += len(batch)
             except RuntimeError as error:
                 if not has_failed:
-                    self._schedule_retry()
+                    self._retry.postpone()
                 has_failed = True
                 self._halve_batch(len(batch), error)
         if self._max_batch is None and self.last_error:
             _log.warning("%s on %s works again", self.active.name, self.active.device)
-            self.last_error, self._retry_wait_s = "", _INITIAL_RETRY_S
+            self.last_error = ""
+            self._retry.reset()
         return FacePredictions.concatenate(parts)
 
     def _compare(self, fallback: Backend) -> None:
-        """Use the fallback instead of the device if their answers differ."""
+        """Use the fallback instead of the device if their predictions differ."""
         shape = (1, CROP_SIZE_PX, CROP_SIZE_PX, 3)
         crops_rgb = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         expected = fallback.run(crops_rgb)
@@ -119,12 +117,8 @@ class FallbackBackend:
             self._is_compared = True
 
     def _use_fallback(self, error: RuntimeError) -> None:
-        self._schedule_retry()
+        self._retry.postpone()
         self._halve_batch(1, error)
-
-    def _schedule_retry(self) -> None:
-        self._retry_at_s = self._clock() + self._retry_wait_s
-        self._retry_wait_s = min(2 * self._retry_wait_s, _MAX_RETRY_S)
 
     def _halve_batch(self, count: int, error: RuntimeError) -> None:
         """React to a failed batch of ``count`` crops; re-raises the error when nothing is left."""
@@ -156,7 +150,7 @@ def _run_finite(backend: Backend, crops_rgb: NDArray[np.uint8]) -> FacePredictio
 
 
 def _check_agreement(predictions: FacePredictions, expected: FacePredictions) -> None:
-    """Raise RuntimeError if the answers of a device differ from the expected ones."""
+    """Raise RuntimeError if the predictions of a device differ from the expected ones."""
     for name, limit in (
         ("probabilities", _MAX_PROBABILITY_ERROR),
         ("points_xy", _MAX_LANDMARK_ERROR_PX),

@@ -3,18 +3,20 @@
 import hashlib
 import json
 import logging
-import platform
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
-from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.backends import BackendError
-from fer_ros.inference.model_store import ModelError, ModelManifest, cache_folder, is_onnx_model
+from fer_ros.inference.devices import is_x86
+from fer_ros.inference.model_store import (
+    ModelError,
+    ModelManifest,
+    cache_folder,
+    check_conventions,
+    is_onnx_model,
+)
 from fer_ros.io.atomic_write import atomic_write
 from fer_ros.io.errors import single_line
-from fer_ros.types import TEMPLATE_XY
 
 GRAPH_INPUT = "crops_rgb"
 """Name of the exported graph's only input."""
@@ -33,7 +35,7 @@ def uses_nchwc_layout() -> bool:
 
     Graphs for it avoid layers that the layout lacks; they compute the same as other graphs.
     """
-    return platform.machine().lower() in {"x86_64", "amd64"}
+    return is_x86()
 
 
 def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
@@ -43,7 +45,7 @@ def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
         del values[key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
     suffix = "-nchwc" if nchwc else ""
-    name = f"{manifest.sha256[:16]}-{digest[:16]}-v{EXPORT_VERSION}{suffix}.onnx"
+    name = f"{manifest.short_sha256}-{digest[:16]}-v{EXPORT_VERSION}{suffix}.onnx"
     return cache_folder() / name
 
 
@@ -60,7 +62,8 @@ def load_or_export(manifest: ModelManifest, on_cpu: bool = True) -> bytes:
     """
     manifest.verify()
     if is_onnx_model(manifest):
-        return _load_shipped(manifest)
+        check_conventions(manifest)
+        return manifest.weights_path.read_bytes()
     nchwc = on_cpu and uses_nchwc_layout()
     path = cache_path(manifest, nchwc)
     return load_graph(path) or _export_and_cache(manifest, nchwc, path)
@@ -107,18 +110,6 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write a file atomically. Raises OSError."""
     with atomic_write(path) as file:
         file.write_bytes(content)
-
-
-def _load_shipped(manifest: ModelManifest) -> bytes:
-    has_conventions = manifest.labels == EMOTIONS and np.array_equal(
-        manifest.template_xy, TEMPLATE_XY
-    )
-    if not has_conventions:
-        raise ModelError(
-            f"{manifest.folder}: expected the labels and the crop template of this package, "
-            "found others"
-        )
-    return manifest.weights_path.read_bytes()
 
 
 def _export_and_cache(manifest: ModelManifest, nchwc: bool, path: Path) -> bytes:

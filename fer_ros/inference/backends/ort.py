@@ -2,7 +2,6 @@
 
 import logging
 import os
-import platform
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from fer_ros.inference.backends import BackendError
 from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, WEIGHT_BITS, load_or_export
-from fer_ros.inference.devices import supports_int8_dot_product
+from fer_ros.inference.devices import is_x86, supports_int8_dot_product
 from fer_ros.inference.execution_providers import (
     ProviderError,
     TensorRtProfile,
@@ -95,7 +94,7 @@ class OrtBackend:
 
         Raises RuntimeError.
         """
-        for count in range(1, _MAX_BATCH + 1) if self.device == "cuda" else (1,):
+        for count in range(1, _MAX_BATCH + 1) if self.device != "cpu" else (1,):
             self.run(np.zeros((count, CROP_SIZE_PX, CROP_SIZE_PX, 3), np.uint8))
 
     def run(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:
@@ -117,8 +116,7 @@ def _warn_about_int8(manifest: ModelManifest, metadata: dict[str, str]) -> None:
     """
     if supports_int8_dot_product():
         return
-    is_x86 = platform.machine().lower() in {"x86_64", "amd64"}
-    saturates = is_x86 and metadata.get(WEIGHT_BITS) != "7"
+    saturates = is_x86() and metadata.get(WEIGHT_BITS) != "7"
     _log.warning(
         "model %s: this CPU has no int8 dot products (AVX512-VNNI, AVX-VNNI or ARM's dotprod): "
         "int8 is slow%s; the model that it was quantized from is the better choice",
@@ -129,4 +127,4 @@ def _warn_about_int8(manifest: ModelManifest, metadata: dict[str, str]) -> None:
 
 def _profile(manifest: ModelManifest) -> TensorRtProfile:
     shapes = [(count, CROP_SIZE_PX, CROP_SIZE_PX, 3) for count in (1, 2, _MAX_BATCH)]
-    return TensorRtProfile(manifest.sha256[:16], GRAPH_INPUT, *shapes)
+    return TensorRtProfile(manifest.short_sha256, GRAPH_INPUT, *shapes)

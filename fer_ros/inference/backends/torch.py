@@ -33,7 +33,7 @@ class TorchBackend:
             them.
     """
 
-    provider = "PyTorch"
+    provider, fallback = "PyTorch", ""
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from rclpy.node import Node
 from rclpy.subscription import Subscription
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from fer_ros.message_fields import corners_xyxy
 from fer_ros.ros.client.facial_actions import EYES_CLOSED_AU, JAW_DROP_AU, FacialActions
 from fer_ros.ros.convert import stamp_s
 from fer_ros.stream_clock import MAX_GAP_S, StreamClock
@@ -276,9 +277,6 @@ class _FaceState:
 
 def to_observed_face(detection: Detection2D, image_stamp_s: float) -> ObservedFace:
     """Convert a detection in an image with this stamp."""
-    box = detection.bbox
-    center = np.array([box.center.position.x, box.center.position.y])
-    half_size = np.array([box.size_x, box.size_y]) / 2
     probabilities = {
         result.hypothesis.class_id: result.hypothesis.score for result in detection.results
     }
@@ -286,6 +284,6 @@ def to_observed_face(detection: Detection2D, image_stamp_s: float) -> ObservedFa
         id=detection.id,
         emotion=next(iter(probabilities), None),
         probabilities=probabilities,
-        box_xyxy=np.concatenate([center - half_size, center + half_size]).astype(np.float32),
+        box_xyxy=np.array(corners_xyxy(detection.bbox), np.float32),
         stamp_s=image_stamp_s,
     )

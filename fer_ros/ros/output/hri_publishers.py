@@ -23,11 +23,14 @@ from rclpy.publisher import Publisher
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from fer_ros.blendshapes import ACTION_UNITS, action_units
 from fer_ros.emotions import HRI_EXPRESSIONS
 from fer_ros.face_images import crop_face_square, roll_rad
-from fer_ros.io.serialization import best_expressible_emotion
-from fer_ros.message_fields import normalized_landmarks, normalized_region
+from fer_ros.message_fields import (
+    best_expressible_emotion,
+    facial_action_units,
+    normalized_landmarks,
+    normalized_region,
+)
 from fer_ros.ros.convert import to_image
 from fer_ros.ros.graph import named_publishers
 from fer_ros.types import FaceEmotion, FrameResult
@@ -216,17 +219,10 @@ def to_region(
 
 
 def to_action_units(face: FaceEmotion, header: Header) -> FacialActionUnits:
-    """Intensity of each FACS action unit that the blendshapes of a face measure.
-
-    The index is the number of the unit. Confidence is the score of the face for these units, and 0
-    for all others.
-    """
-    assert face.blendshapes is not None, "the caller checks it"
-    units = [*ACTION_UNITS]
-    message = FacialActionUnits(header=header)
-    message.intensity[units] = action_units(face.blendshapes)
-    message.confidence[units] = face.score
-    return message
+    """Intensity of each FACS action unit of a face that has blendshapes."""
+    fields = facial_action_units(face)
+    assert fields is not None, "the caller checks it"
+    return FacialActionUnits(header=header, **fields._asdict())
 
 
 def to_landmarks(face: FaceEmotion, header: Header, size_hw: tuple[int, ...]) -> FacialLandmarks:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, TextIO
 from numpy import uint8
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray, LabelInfo
@@ -17,13 +16,12 @@ from fer_ros.io.serialization import frame_record
 from fer_ros.ros.convert import to_detection_array, to_image, to_label_info
 from fer_ros.ros.parameters import NodeConfig, camera_topic, label_names
 from fer_ros.ros.privacy import PrivacyNotice, is_installed
+from fer_ros.ros.qos import LATCHED
 from fer_ros.types import FrameResult
 from fer_ros.visualization import draw
 
 if TYPE_CHECKING:
     from fer_ros.ros.output.hri_publishers import HriFacePublishers
-
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class ResultPublishers:
@@ -146,7 +144,7 @@ class _CameraPublishers:
         prefix = "~/" + camera_topic(camera, "")
         self.emotions = node.create_lifecycle_publisher(Detection2DArray, f"{prefix}emotions", 10)
         self.debug_image = node.create_lifecycle_publisher(Image, f"{prefix}debug_image", 1)
-        self._labels = node.create_publisher(LabelInfo, f"{prefix}emotions/labels", _LATCHED)
+        self._labels = node.create_publisher(LabelInfo, f"{prefix}emotions/labels", LATCHED)
         now = Header(stamp=node.get_clock().now().to_msg())
         self._labels.publish(to_label_info(now, names))
 

@@ -36,18 +36,19 @@ class ReceivedImage:
 class Processor(ABC):
     """Processes input from activation to deactivation; statistics start at zero.
 
-    ``config`` and ``settings`` may be replaced at any time; they take effect with the next image.
+    ``node_config`` and ``pipeline_config`` may be replaced at any time; they take effect with the
+    next image.
     """
 
     def __init__(
         self,
         node: LifecycleNode,
-        config: NodeConfig,
-        settings: PipelineConfig,
+        node_config: NodeConfig,
+        pipeline_config: PipelineConfig,
         publishers: ResultPublishers,
     ) -> None:
-        self.config = config
-        self.settings = settings
+        self.node_config = node_config
+        self.pipeline_config = pipeline_config
         self._logger = node.get_logger()
         self._publishers = publishers
         self._last_warned_s: dict[Hashable, float] = {}
@@ -71,7 +72,7 @@ class Processor(ABC):
         try:
             self._publishers.log_result(result, image_topic)
         except OSError as error:
-            path = self.config.results_log_path
+            path = self.node_config.results_log_path
             self._warn("results_log", f"results_log_path {path!r}: {error.strerror}")
 
     def _warn_once(self, subject: str) -> WarningCallback:

@@ -37,22 +37,22 @@ class FaceCropProcessor(Processor):
     def __init__(
         self,
         node: LifecycleNode,
-        config: NodeConfig,
+        node_config: NodeConfig,
         pipeline: FaceCropPipeline,
         publishers: ResultPublishers,
     ) -> None:
-        super().__init__(node, config, pipeline.config, publishers)
+        super().__init__(node, node_config, pipeline.config, publishers)
         self._pipeline = pipeline
         self._activated_s = monotonic()
         self._has_faces_since_s = math.inf
         self._statistics = FrameStatistics()
-        self._expression_names = expression_names(label_names(config.label_map))
-        self._topics = HriFaceTopics(node, config.hri_namespace, {"expression": Expression})
+        self._expression_names = expression_names(label_names(node_config.label_map))
+        self._topics = HriFaceTopics(node, node_config.hri_namespace, {"expression": Expression})
         pipeline.reset()
         self._worker: FrameWorker[ReceivedImage] = FrameWorker(self._process, "expressions")
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # its thread must not outlive a failed activation
-            self._input = HriFaceSubscriber(node, config, self._on_ids, self._on_face_image)
+            self._input = HriFaceSubscriber(node, node_config, self._on_ids, self._on_face_image)
             undo.pop_all()
         self._logger.info(f"active, waiting for faces on {self._input.topic}")
 
@@ -78,7 +78,7 @@ class FaceCropProcessor(Processor):
 
     def _input_error(self) -> str:
         """What has been missing for ``image_timeout_s``; "" if nothing."""
-        timeout_s, now_s = self.config.image_timeout_s, monotonic()
+        timeout_s, now_s = self.node_config.image_timeout_s, monotonic()
         if not 0 < timeout_s <= now_s - self._activated_s:
             return ""
         if not self._input.has_publisher():
@@ -114,8 +114,8 @@ class FaceCropProcessor(Processor):
         if not crops:
             return
         timer.mark("convert")
-        if self.settings is not self._pipeline.config:
-            self._pipeline.reconfigure(self.settings)
+        if self.pipeline_config is not self._pipeline.config:
+            self._pipeline.reconfigure(self.pipeline_config)
         try:
             faces, stages_ms = self._pipeline(crops)
         except (RuntimeError, cv2.error) as error:  # from PyTorch, such as a full GPU
@@ -150,7 +150,7 @@ class FaceCropProcessor(Processor):
         for received, face in results:
             header = received.message.header
             expression = to_expression(face, header, self._expression_names)
-            if expression and self.config.publish_humans:
+            if expression and self.node_config.publish_humans:
                 self._topics.publish(face.id, "expression", expression)
             images[header.stamp.sec, header.stamp.nanosec, header.frame_id].append((received, face))
         for of_one_image in images.values():

@@ -31,18 +31,18 @@ class ImageProcessor(Processor):
     def __init__(
         self,
         node: LifecycleNode,
-        config: NodeConfig,
+        node_config: NodeConfig,
         pipeline: MultiCameraPipeline,
         publishers: ResultPublishers,
     ) -> None:
-        super().__init__(node, config, pipeline.config, publishers)
+        super().__init__(node, node_config, pipeline.config, publishers)
         self._pipeline = pipeline
         self._worker: FrameWorker[ReceivedImage] = FrameWorker(self._process, "emotions")
         self._cameras: dict[str, _Camera] = {}
         with ExitStack() as undo:
             undo.callback(self._worker.stop)  # its thread must not outlive a failed activation
-            for name in config.cameras:
-                self._cameras[name] = _Camera(node, config, name, self._worker.buffer.put)
+            for name in node_config.cameras:
+                self._cameras[name] = _Camera(node, node_config, name, self._worker.buffer.put)
                 undo.callback(self._cameras[name].close)
                 pipeline.reset(name)
             undo.pop_all()
@@ -72,7 +72,7 @@ class ImageProcessor(Processor):
     def _report_camera(self, camera: "_Camera") -> DiagnosticStatus:
         for name in camera.input.new_publishers():
             self._logger.info(f"publisher of {camera.input.topic}: {name}")
-        statistics, timeout_s = camera.statistics, self.config.image_timeout_s
+        statistics, timeout_s = camera.statistics, self.node_config.image_timeout_s
         has_no_images = 0 < timeout_s <= statistics.silent_s()
         if has_no_images or max(statistics.failing_s(), statistics.waiting_s()) > MAX_GAP_S:
             self._publishers.clear(camera.name)
@@ -87,8 +87,8 @@ class ImageProcessor(Processor):
     def _process(self, received: dict[str, ReceivedImage]) -> None:
         """Process one image of each of these cameras, in the worker thread."""
         timer = StageTimer()
-        if self.settings is not self._pipeline.config:
-            self._pipeline.reconfigure(self.settings)
+        if self.pipeline_config is not self._pipeline.config:
+            self._pipeline.reconfigure(self.pipeline_config)
         frames = self._convert(received)
         timer.mark("convert")
         for name, result in self._pipeline(frames).items():

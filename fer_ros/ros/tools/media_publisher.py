@@ -18,11 +18,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from fer_ros.config import ValidatedConfig, config_field
+from fer_ros.config import ValidatedConfig, check_choice, config_field
 from fer_ros.io.media import IncompleteMediaError, MediaError, is_video, media_files, read_file
 from fer_ros.io.synthetic import synthetic_frames
 from fer_ros.ros.convert import to_compressed, to_image
-from fer_ros.ros.parameters import IMAGE_QOS, TRANSPORTS, Parameters, check_choice, image_qos
+from fer_ros.ros.parameters import IMAGE_QOS, TRANSPORTS, Parameters, image_qos
 from fer_ros.ros.runtime import rclpy_context, spin_until
 
 _NODE_NAME = "media_publisher"

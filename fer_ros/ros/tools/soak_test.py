@@ -37,7 +37,7 @@ from fer_ros.ros.tools.isolated_domain import isolated_domain
 FPS = 10.0
 MAX_FACES = 10
 _NUM_PARTS = 10  # of a run; each shows the same scenes, so that they are comparable
-_MAX_GROWTH_MB = 20.0
+_MAX_GROWTH_MIB = 20.0
 _MAX_SLOWDOWN = 1.2
 _SAMPLE_PERIOD_S = 1.0
 _STARTUP_TIMEOUT_S = 120.0  # imports and model loading on a slow machine
@@ -48,13 +48,13 @@ _DURATIONS_S = (1.0, 6.0)
 
 @dataclass(frozen=True)
 class Sample:
-    """One second of a run: memory in MB, counts, and latency from image stamp to result.
+    """One second of a run: memory in MiB, counts, and latency from image stamp to result.
 
     ``latency_p50_ms`` and ``latency_p95_ms`` are NaN in a second without a result.
     """
 
     at_s: float
-    rss_mb: float
+    rss_mib: float
     threads: int
     files: int
     publishers: int
@@ -209,7 +209,7 @@ def _sample(observer: Observer, pid: int, at_s: float) -> Sample:
     observer.latencies_ms = []
     return Sample(
         at_s=at_s,
-        rss_mb=process.memory_info().rss / 2**20,
+        rss_mib=process.memory_info().rss / 2**20,
         threads=process.num_threads(),
         files=process.num_fds(),
         publishers=observer.count_topics(),
@@ -232,13 +232,13 @@ def evaluate_run(samples: list[Sample]) -> list[tuple[bool, str]]:
         return [(False, f"{len(samples)} samples are too few: expected {_NUM_PARTS} or more")]
     names = [item.name for item in fields(Sample)]
     column = {name: [part[:, names.index(name)] for part in parts] for name in names}
-    memory_mb = [float(np.median(part)) for part in column["rss_mb"]]
-    grown_mb = memory_mb[-1] - memory_mb[1]
+    memory_mib = [float(np.median(part)) for part in column["rss_mib"]]
+    grown_mib = memory_mib[-1] - memory_mib[1]
     checks = [
         (
-            grown_mb < _MAX_GROWTH_MB,
-            f"memory: {memory_mb[1]:.0f} MB, at the end {memory_mb[-1]:.0f} MB: "
-            f"{grown_mb:+.1f} MB, limit {_MAX_GROWTH_MB:.0f} MB",
+            grown_mib < _MAX_GROWTH_MIB,
+            f"memory: {memory_mib[1]:.0f} MiB, at the end {memory_mib[-1]:.0f} MiB: "
+            f"{grown_mib:+.1f} MiB, limit {_MAX_GROWTH_MIB:.0f} MiB",
         )
     ]
     for name in ("threads", "files", "publishers"):
@@ -266,7 +266,7 @@ def draw_samples(samples: list[Sample], path: Path) -> None:
     figure = Figure(figsize=(10, 9), layout="constrained")
     axes = figure.subplots(4, 1, sharex=True)
     panels = (
-        ("MB", ("rss_mb",)),
+        ("MiB", ("rss_mib",)),
         ("count", ("threads", "files", "publishers")),
         ("faces", ("faces",)),
         ("ms", ("latency_p50_ms", "latency_p95_ms")),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from prediction_tools import row
 
-from fer_ros.evaluation.metrics.compare import Run, compare
+from fer_ros.evaluation.comparison import Run, compare
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import NO_LABEL, PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult

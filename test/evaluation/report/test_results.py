@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from prediction_tools import row
 
+from fer_ros.evaluation import RESULTS
+from fer_ros.evaluation.comparison import RunError, compare, read_run, to_text
 from fer_ros.evaluation.metrics.classification import METRICS
-from fer_ros.evaluation.metrics.compare import RunError, compare, read_run, to_text
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
 from fer_ros.evaluation.report.files import write_report
-from fer_ros.evaluation.report.results import RESULTS, latencies, summarize
-from fer_ros.evaluation.result_cache import load, save, write_json
+from fer_ros.evaluation.report.results import latencies, summarize
+from fer_ros.evaluation.result_cache import load, save
+from fer_ros.io.json_file import write_json
 
 STAGES = {"decode": [1.0, 2.0, 3.0], "total": [10.0, 20.0, 30.0]}
 

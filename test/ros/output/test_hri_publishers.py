@@ -26,6 +26,7 @@ from ros_tools import (
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from fer_ros.blendshapes import NUM_BLENDSHAPES
 from fer_ros.emotions import EMOTIONS
 from fer_ros.multi_camera import MultiCameraPipeline
 from fer_ros.ros.convert import to_rgb
@@ -35,7 +36,6 @@ from fer_ros.ros.output.hri_publishers import (
     HriFaceTopics,
     to_action_units,
 )
-from fer_ros.types import NUM_BLENDSHAPES
 
 ros = graph_of_a_test
 

@@ -46,7 +46,7 @@ def test_lines_and_exit_code(monkeypatch, capsys, levels, code):
 @pytest.mark.parametrize(("has_them", "word"), [(True, "fast"), (False, "slow")])
 def test_the_benefit_of_int8_is_reported(monkeypatch, has_them, word):
     monkeypatch.setattr(doctor, "supports_int8_dot_product", lambda: has_them)
-    assert f"int8 models are {word}" in doctor.threads().detail
+    assert f"int8 models are {word}" in doctor.check_threads().detail
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_a_hanging_import_is_reported(monkeypatch):
     ],
 )
 def test_fast_dds(variables, level):
-    assert doctor.fast_dds(KILTED, variables).level == level
+    assert doctor.check_fast_dds(KILTED, variables).level == level
 
 
 @pytest.mark.parametrize(("read", "set_"), [(KILTED, JAZZY), (JAZZY, KILTED)])
 def test_the_profile_variable_of_another_fast_dds_version_is_ignored(read, set_):
-    finding = doctor.fast_dds(read, {set_: __file__})
+    finding = doctor.check_fast_dds(read, {set_: __file__})
     assert (finding.level, finding.remedy) == (WARNING, f"export {read}={__file__}")
 
 
@@ -109,7 +109,7 @@ def test_ros_and_its_messages(monkeypatch, distro, missing, levels, remedy):
 
     monkeypatch.setattr(doctor, "probe", ask)
     monkeypatch.setenv("ROS_DISTRO", distro)
-    findings = [*doctor.ros()]
+    findings = [*doctor.check_ros()]
     assert Counter(finding.level for finding in findings) == levels
     assert remedy in "".join(finding.remedy for finding in findings)
 
@@ -117,14 +117,18 @@ def test_ros_and_its_messages(monkeypatch, distro, missing, levels, remedy):
 @pytest.mark.parametrize(
     ("check", "result", "level"),
     [
-        (doctor.torch, broken("torch is not installed"), WARNING),
-        (doctor.torch, broken("RuntimeError: operator torchvision::nms does not exist"), WARNING),
-        (doctor.torch, ProbeResult(True, "2.12.0 1 CUDA devices"), OK),
-        (doctor.torch, ProbeResult(True, "2.12.0 0 CUDA devices"), WARNING),
-        (doctor.onnxruntime, broken("onnxruntime is not installed"), ERROR),
-        (doctor.cv_bridge, broken("cv_bridge is not installed"), OK),
-        (doctor.cv_bridge, broken("AttributeError: _ARRAY_API not found"), WARNING),
-        (doctor.cv_bridge, ProbeResult(True, "found"), OK),
+        (doctor.check_torch, broken("torch is not installed"), WARNING),
+        (
+            doctor.check_torch,
+            broken("RuntimeError: operator torchvision::nms does not exist"),
+            WARNING,
+        ),
+        (doctor.check_torch, ProbeResult(True, "2.12.0 1 CUDA devices"), OK),
+        (doctor.check_torch, ProbeResult(True, "2.12.0 0 CUDA devices"), WARNING),
+        (doctor.check_onnxruntime, broken("onnxruntime is not installed"), ERROR),
+        (doctor.check_cv_bridge, broken("cv_bridge is not installed"), OK),
+        (doctor.check_cv_bridge, broken("AttributeError: _ARRAY_API not found"), WARNING),
+        (doctor.check_cv_bridge, ProbeResult(True, "found"), OK),
     ],
 )
 def test_required_packages_are_checked(monkeypatch, tmp_path, check, result, level):
@@ -137,14 +141,14 @@ def test_required_packages_are_checked(monkeypatch, tmp_path, check, result, lev
 
 def test_no_model(monkeypatch):
     monkeypatch.setattr(doctor, "model_folders", list)
-    assert [model.level for model in doctor.models()] == [ERROR]
+    assert [model.level for model in doctor.check_models()] == [ERROR]
 
 
 def test_a_damaged_model(monkeypatch, tmp_path):
     folder = shutil.copytree(model_folders()[0], tmp_path / "mine")
     (folder / "weights.safetensors").write_bytes(b"")
     monkeypatch.setattr(doctor, "model_folders", lambda: [folder])
-    (finding,) = doctor.models()
+    (finding,) = doctor.check_models()
     assert finding.level == ERROR
     assert "expected sha256" in finding.detail
 
@@ -160,7 +164,7 @@ def test_a_pipeline_that_cannot_be_created_is_reported(monkeypatch):
 
 def test_a_detector_without_its_file(monkeypatch):
     monkeypatch.setattr("fer_ros.detectors.centerface.PACKAGE", "no_such_package")
-    finding = doctor.detector()
+    finding = doctor.check_detector()
     assert finding.level == ERROR
     assert "is not installed" in finding.detail
 
@@ -170,4 +174,4 @@ def test_shared_memory(monkeypatch, tmp_path, free, level):
     usage = shutil.disk_usage(tmp_path)._replace(free=free)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(doctor, "_SHARED_MEMORY", tmp_path)
-    assert doctor.shared_memory().level == level
+    assert doctor.check_shared_memory().level == level

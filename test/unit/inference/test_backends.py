@@ -46,7 +46,7 @@ class Runtime:
     """Stands in for a runtime without outputs, on the given devices."""
 
     def __init__(self, name, *devices):
-        self.name, self.devices = name, devices
+        self.name, self.devices, self.fallback = name, devices, ""
 
     def __call__(self, manifest, config):
         if config.device not in self.devices:

@@ -218,6 +218,8 @@ def test_engines_of_another_gpu_version_or_graph_have_folders_of_their_own():
     [
         (set(), "auto", TENSORRT, ""),
         ({TENSORRT}, "auto", CUDA, "TensorrtExecutionProvider does not start: .* no engine"),
+        (set(), "cuda", TENSORRT, ""),
+        (set(), "cuda:1", TENSORRT, ""),
         ({TENSORRT}, "cuda:1", CUDA, "TensorrtExecutionProvider does not start: .* no engine"),
         ({TENSORRT, CUDA}, "auto", CPU, ".* no engine; CUDAExecutionProvider does .* no engine"),
     ],
@@ -230,7 +232,8 @@ def test_a_provider_that_fails_to_start_is_reported(
     session, reported = open_session(graph(), device, 1, profile=PROFILE)
     np.testing.assert_array_equal(session.run(ROW)[0], -ROW)
     assert session.provider == provider
-    assert session.device == ("cpu" if provider == CPU else "cuda")
+    on_cuda = "cuda" if device == "auto" else device
+    assert session.device == ("cpu" if provider == CPU else on_cuda)
     assert re.fullmatch(fallback, reported), reported
     assert capfd.readouterr().out == ""
 

@@ -40,6 +40,8 @@ def start(monkeypatch):
         def open_session(graph, device, threads, precision="auto", profile=None):
             session.profile = profile
             session.threads.append(threads)
+            if provider != CPU and device != "auto":
+                session.device = device
             if error:
                 raise error
             return session, fallback
@@ -141,13 +143,21 @@ def test_a_backend_reports_what_started(start, provider, precision, name, device
 
 
 @pytest.mark.parametrize(
-    ("provider", "batches"), [(TENSORRT, range(1, 21)), (CUDA, range(1, 21)), (CPU, [1])]
+    ("provider", "device", "batches"),
+    [
+        (TENSORRT, "auto", range(1, 21)),
+        (CUDA, "cuda", range(1, 21)),
+        (CUDA, "cuda:1", range(1, 21)),
+        (CPU, "auto", [1]),
+    ],
 )
-def test_the_warm_up_of_a_gpu_runs_every_usual_batch(start, provider, batches):
+def test_the_warm_up_of_a_gpu_runs_every_usual_batch(start, provider, device, batches):
     """Kernels are loaded and chosen at configure, not for the first frame of so many faces."""
     session = start(provider)
-    OrtBackend(MANIFEST, "auto").warm_up()
+    backend = OrtBackend(MANIFEST, device)
+    backend.warm_up()
     assert session.batches == list(batches)
+    assert backend.device == ("cpu" if provider == CPU else device.replace("auto", "cuda"))
 
 
 def test_a_provider_that_does_not_start_is_an_error_of_the_model(start):
