@@ -163,7 +163,8 @@ def _int8_variant(manifest: ModelManifest) -> ModelManifest:
     if not folder.is_dir():
         raise ModelError(
             f"model {manifest.name}: precision int8 needs {folder}; create it with "
-            f"fer models export {manifest.name} --format onnx-int8 --calibration-data PATH"
+            f"fer models export {manifest.name} --format onnx-int8 --calibration-data PATH "
+            f"--out {folder}"
         )
     variant = read_manifest(folder)
     if variant.quantized_from != manifest.sha256:

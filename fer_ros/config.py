@@ -68,7 +68,7 @@ class DetectorConfig(ValidatedConfig):
         20.0, "height of the smallest face to find, in pixels of the frame", 8.0, 1000.0
     )
     budget_ms: float = config_field(
-        0.0, "maximum mean time of detection per frame; 0: what min_face_px needs", 0.0, 1000.0
+        0.0, "mean time of detection per frame to aim for; 0: what min_face_px needs", 0.0, 1000.0
     )
     input_size_px: int = config_field(
         0,
@@ -151,7 +151,7 @@ class ClassifierConfig(ValidatedConfig):
     )
     prior: str = config_field(
         BALANCED,
-        "class prior of the probabilities: balanced, natural (as in everyday images), or eight "
+        "class prior of the probabilities: balanced, natural (as in FER+), or eight "
         "comma-separated shares in the order of the labels",
     )
     threads: int = config_field(2, "CPU threads of the networks; 0: all cores", 0, 256)

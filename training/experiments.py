@@ -125,7 +125,7 @@ def table(results: list[Result], budget: str) -> str:
     lines = [
         f"Budget of each: {budget}.",
         "",
-        "| experiment | parameters | epochs | valid accuracy | mean recall | on AffectNet |",
+        "| experiment | parameters | epochs | valid accuracy | balanced accuracy | on AffectNet |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for result in results:

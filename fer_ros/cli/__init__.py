@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fer", description="Recognize displayed emotions.")
-    parser.set_defaults(needs="requirements/run.txt")
+    parser.set_defaults(
+        needs="requirements/run.txt (beside ROS 2 from apt: cpu.txt and robot.txt instead)"
+    )
     commands = parser.add_subparsers(title="commands", required=True)
     analyze.add_parser(commands)
     models.add_parser(commands)

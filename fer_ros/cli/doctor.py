@@ -145,7 +145,7 @@ def check_onnxruntime() -> Finding:
     result = probe(
         "import onnx, onnxruntime as o", "print(o.__version__, *o.get_available_providers())"
     )
-    remedy = "" if result.works else "pip install -r requirements/robot.txt"
+    remedy = "" if result.works else "pip install -r requirements/cpu.txt"
     return Finding(OK if result.works else ERROR, "onnxruntime", result.output, remedy)
 
 

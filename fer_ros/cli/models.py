@@ -83,7 +83,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--out",
         metavar="PATH",
         type=Path,
-        help="default: a file in the cache folder; for int8, the folder NAME_int8",
+        help="default: a file in the cache folder; for int8, the folder NAME_int8 in the current "
+        "one. The node looks for NAME_int8 beside the folder of the model",
     )
     exporting.set_defaults(run=_export, parser=exporting)
 

@@ -2,11 +2,11 @@
 
 Images of one person are not independent. Where persons are known, all intervals are percentile
 intervals of a bootstrap over persons, each with all of its images (cluster bootstrap; Field and
-Welsh, 2007, Journal of the Royal Statistical Society B 69:369). Otherwise accuracy and mean recall
-have those of a bootstrap over images (Efron and Tibshirani, 1993, chapter 13), and recalls have
-Wilson's interval (Wilson, 1927, Journal of the American Statistical Association 22:209), which is
-valid for few images and for fractions of 0 and 1. The bootstrap has ``RESAMPLES`` resamples and a
-fixed seed; metrics are computed from the confusion matrix of each resample.
+Welsh, 2007, Journal of the Royal Statistical Society B 69:369). Otherwise accuracy and balanced
+accuracy have those of a bootstrap over images (Efron and Tibshirani, 1993, chapter 13), and recalls
+have Wilson's interval (Wilson, 1927, Journal of the American Statistical Association 22:209), which
+is valid for few images and for fractions of 0 and 1. The bootstrap has ``RESAMPLES`` resamples and
+a fixed seed; metrics are computed from the confusion matrix of each resample.
 """
 
 import math
@@ -97,7 +97,7 @@ def confusions_of_persons(
 
 
 def bootstrap_persons(matrices: NDArray[np.int64]) -> dict[str, Any]:
-    """Intervals of accuracy, mean recall and each recall from matrices (P, 8, 8) of P persons."""
+    """Intervals of accuracy, balanced accuracy and recalls from matrices (P, 8, 8) of P persons."""
     count = len(matrices)
     counts = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     tables = (counts @ matrices.reshape(count, -1)).reshape(-1, *matrices.shape[1:])
@@ -123,7 +123,7 @@ def wilson(
 
 
 def bootstrap(confusion: NDArray[np.int64]) -> dict[str, list[float | None]]:
-    """Intervals of accuracy and mean recall from a confusion matrix (8, 8)."""
+    """Intervals of accuracy and balanced accuracy from a confusion matrix (8, 8)."""
     total = int(confusion.sum())
     random = np.random.default_rng(SEED)
     resamples = random.multinomial(total, confusion.ravel() / total, size=RESAMPLES)
@@ -167,7 +167,7 @@ def _rounded(value: NDArray[np.floating] | float) -> float | None:
 SCORE_HEAD = (
     "images",
     "accuracy (95 %)",
-    "mean recall (95 %)",
+    "balanced accuracy (95 %)",
     "macro F1",
     "ECE",
     "ECE to the votes",

@@ -30,19 +30,21 @@ a busy machine; milliseconds are of this machine. `fer bench` prints the first t
 settings of a robot, `python -m fer_ros.ros.tools.node_benchmark` the third.
 
 ## From image to emotion
-Milliseconds per frame, median / 95th percentile, model `{model}`:
+Milliseconds per frame, median / 95th percentile, model `{model}` in fp32. With default settings a \
+CPU with int8 dot products computes it in int8, which the tables of the node and of the whole \
+pipeline show:
 """
 
 _START = """
 ## Start
 From the start of Python to the first emotion of an image, and the resident memory then; the \
-model was exported before:
+model, in fp32, was exported before:
 """
 
 _NODE = """
 ## The node
-The node in its own process over DDS, with images of 640x480: results per second, CPU time in \
-percent of one core, and resident memory:
+The node in its own process over DDS, with default settings and images of 640x480: results per \
+second, CPU time in percent of one core, and resident memory:
 """
 
 _NETWORKS = """
@@ -56,6 +58,8 @@ _RATIOS = """
 ![Faces per second]({image})
 
 ## Ratios
+The first three rows compare times of a frame; a target that was missed stands beside its value. \
+The others are faces per second of `{model}`, in fp32 or int8, over those of the network named:
 """
 
 _INTERVALS = """
@@ -165,7 +169,7 @@ def page(results: Results) -> str:
         table(_node_rows(results.node)),
         _NETWORKS,
         table(_network_rows(results.networks)),
-        _RATIOS.format(image=_PLOT),
+        _RATIOS.format(image=_PLOT, model=results.model),
         table(_ratio_rows(results)),
         _INTERVALS,
         table(_interval_rows(results.intervals)),

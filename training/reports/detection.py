@@ -26,9 +26,11 @@ _PLOT = Path("docs/images/detection.png")
 _INTRODUCTION = f"""\
 {HEADING}
 ```
-python -m training.detection_benchmark --write --yunet FILE --groups FOLDER
+python -m training.detection_benchmark --write --sequences {{sequences}} --yunet FILE \\
+  --groups FOLDER
 ```
-measured these figures, with {{sequences}} sequences of each height. A portrait appears in a \
+measured these figures. FOLDER has photographs and their face boxes in `boxes.csv` (file, x, y, w, \
+h). A portrait appears in a \
 photograph without people, in frames with camera noise at 15 frames/s; it counts as found when the \
 tracker has confirmed it. Times are CPU times of the process with two threads, as the machine was \
 busy. "Cost" is the mean time of one frame divided by that of one pass of CenterFace, in fp32, at \

@@ -49,15 +49,19 @@ Article 5).
 - FER+: images of FER2013 (collected by web search for a competition of ICML 2013; for research, \
 the rights in the photographs stay with their owners) with ten votes an image (Barsoum et al., \
 2016; the votes under the MIT license). Trained on its train split without the images that stand \
-in its valid or test split as well; temperature from its valid split.
-{web}- Photographs of faces with one label each (muxspace/facial_expressions; most are of Labeled \
-Faces in the Wild, for research): the landmarks of all, the emotions of the few hundred from films.
+in its valid or test split as well; the temperature of answers at its class shares is from its \
+valid split.
+{web}- Photographs of faces with one label each (lfwx: muxspace/facial_expressions; most are of \
+Labeled Faces in the Wild, LFW, for research): the landmarks of all, the emotions of LFW's, and in \
+the first stages those of the few hundred from films.
 - Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
 {teacher_weight}{image}
 The weights come under the license of this project. Before selling them, ask a lawyer \
 what the rights in the images mean for weights.
 
 ## Recipe
+`training/datasets/readers/registry.py` has the columns of the tables, `training/RESULTS.md` what \
+each stage reached and where the shipped run differs.
 ```
 {recipe}```
 
@@ -67,11 +71,11 @@ what the rights in the images mean for weights.
 "Flip": mean over the image and its mirror image; the robot answers so for a new face. Rows cannot \
 be compared with each other.
 
-In brackets are intervals of 95 %: of accuracy and mean recall by a bootstrap over the images \
-(percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: calibration error \
-in 15 bins; to the votes: an answer is as right as the share of people who gave it. NLL: negative \
-log-likelihood of the label, in nats. Brier: squared error of the eight probabilities. KL: \
-divergence of the answer from the distribution of the votes, in nats.
+In brackets are intervals of 95 %: of accuracy and balanced accuracy by a bootstrap over the \
+images (percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: \
+calibration error in 15 bins; to the votes: an answer is as right as the share of people who gave \
+it. NLL: negative log-likelihood of the label, in nats. Brier: squared error of the eight \
+probabilities. KL: divergence of the answer from the distribution of the votes, in nats.
 """
 
 _RECIPE = """\
@@ -96,7 +100,7 @@ _LIMITS = """\
 - The largest confusions on FER+, with intervals of 95 %: {confusions}.
 - Rare emotions, of which the test split has fewer than {rare} faces: their recalls are {recalls}. \
 With so few faces the intervals are wide.
-- Trained on images of 48 px, most of them frontal: profiles, masks, hands before the mouth, \
+- Most images of the training are of 48 px and frontal: profiles, masks, hands before the mouth, \
 light from behind and faces of a few pixels are read badly. A speaking mouth looks like surprise \
 or happiness.
 - People of whom the data has few (the very young and old, dark skin, some cultures) are read \
@@ -134,8 +138,9 @@ _IMAGE_WEIGHTS = {
 _WEB_DATA = (
     '- "Natural human face images for emotion recognition" (nhfi): photographs that one person '
     "collected with web searches and sorted into eight emotions (research use). About one label in "
-    "ten is wrong. Trained on its train split; no person is in two splits. Blendshapes were taught "
-    "by MediaPipe's Face Landmarker (Apache-2.0) on FER+, LFW and nhfi.\n"
+    "ten is wrong. Trained on its train split; no person is in two splits. The temperature of the "
+    "balanced prior is from its valid split. Blendshapes were taught by MediaPipe's Face "
+    "Landmarker (Apache-2.0) on FER+, LFW and nhfi.\n"
 )
 _PRIORS = (
     "`classifier.prior` selects the class prior. At `balanced`, the default, all emotions count as "
