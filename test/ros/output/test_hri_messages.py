@@ -78,10 +78,10 @@ def test_a_region_does_not_leave_the_image():
 def test_pupils_are_centered_with_the_confidence_of_eye_openness(shut, sure):
     seen = face()
     seen.points_xy[[*shut], 1] = 40
-    message = to_landmarks(seen, HEADER, (100, 200))
-    assert (message.header, message.height, message.width) == (HEADER, 100, 200)
+    message = to_landmarks(seen, HEADER, (160, 200))
+    assert (message.header, message.height, message.width) == (HEADER, 160, 200)
     assert len(message.landmarks) == 70
-    places = np.array([(point.x * 200, point.y * 100) for point in message.landmarks])
+    places = np.array([(point.x * 200, point.y * 160) for point in message.landmarks])
     np.testing.assert_allclose(places[:68], seen.points_xy, atol=1e-4)
     np.testing.assert_allclose(places[68:], [(38, 40), (74, 40)], atol=1e-4)
     assert [point.c for point in message.landmarks[:68]] == pytest.approx([0.8] * 68)
