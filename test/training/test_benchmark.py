@@ -12,7 +12,7 @@ from fer_ros.cli.benchmark import FrameLatency, StartupCost
 from fer_ros.config import ClassifierConfig
 from fer_ros.inference.backends import quantization
 from fer_ros.io.synthetic import synthetic_frames
-from training import benchmark
+from training import benchmark, timing
 from training.reports.benchmarks import IntervalResult, Network, Results, page, write
 
 STAGES = {"detect": (10.0, 12.0), "total": (25.0, 31.5)}
@@ -115,7 +115,7 @@ def test_the_whole_measurement(monkeypatch):
     monkeypatch.setattr(benchmark, "measure_node", list)
     monkeypatch.setattr(benchmark, "measure_intervals", lambda config: [])
     monkeypatch.setattr(benchmark, "BATCHES", (1, 2))
-    monkeypatch.setattr(benchmark, "_MIN_ROUNDS", 1)
+    monkeypatch.setattr(timing, "_MIN_ROUNDS", 1)
     for module in (benchmark, quantization):
         monkeypatch.setattr(module, "MIN_FACES", 2)
     results = benchmark.measure("two_stream_small", baselines=("vgg13",), seconds=0.0)

@@ -123,7 +123,7 @@ def test_the_section_has_every_result():
     assert "| VGA | planned | 75% | 0.40 | 0.70 | 10.0 / 14.5 | 0.50 |" in text
     assert "| planned | 0 |" in text
     assert "Share of 43 boxes" in text
-    assert "with 2 sequences of each height" in text
+    assert "--write --sequences 2 " in text
 
 
 @pytest.mark.parametrize(
