@@ -34,9 +34,9 @@ class PendingFrame:
     """A frame whose faces are tracked, but not classified yet.
 
     ``rejections`` holds a reason for each of ``faces``, "" where the face passed; ``aligned`` are
-    the crops of the faces that passed, in the order of ``faces``, and ``new_rows`` those of them
-    whose face was not classified in the last frame. Boxes and points are in pixels of the image
-    turned upright; ``size_wh`` is the size of the image as it came.
+    the crops of the faces that passed, in the order of ``faces``, and ``new_rows`` those of new
+    faces (``FaceAssessor.new_rows``). Boxes and points are in pixels of the image turned upright;
+    ``size_wh`` is the size of the image as it came.
     """
 
     time: StreamTime
