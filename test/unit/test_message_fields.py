@@ -68,7 +68,7 @@ def test_landmarks_outside_the_image_are_at_its_border_without_confidence():
     width, height = np.ceil(points_xy.max(axis=0) + 1)
     inside = normalized_landmarks(face(), (height, width))
     assert [point.c for point in inside[:68]] == [pytest.approx(0.8)] * 68
-    shifted = replace(face(), points_xy=points_xy - [left + 5, top + 5])
+    shifted = replace(face(), points_xy=points_xy - np.array([left + 5, top + 5], np.float32))
     for point, (x, y) in zip(
         normalized_landmarks(shifted, (height, width)), shifted.points_xy, strict=False
     ):
