@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.bags.reader import Bag
 from fer_ros.evaluation.bags.storage import METADATA, read_metadata
 from fer_ros.evaluation.batch import unique_names
-from fer_ros.evaluation.ground_truth import EvaluationError, topic_labels, unknown_bags
+from fer_ros.evaluation.ground_truth import topic_labels, unknown_bags
 from fer_ros.evaluation.label_files import read_labels
 from fer_ros.io.errors import format_os_error
 
