@@ -66,7 +66,7 @@ smoke: setup
 
 experiments: setup
 	@[ -d "$(DATA)" ] || { echo "make experiments: DATA: expected a folder of datasets" \
-	  "(python -m training.prepare), got '$(DATA)'" >&2; exit 1; }
+	  "(python -m training.prepare), found '$(DATA)'" >&2; exit 1; }
 	$(BIN)/python -m training.experiments "$(DATA)" out/experiments $(ARGS)
 
 test: setup

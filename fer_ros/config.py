@@ -49,11 +49,11 @@ class ValidatedConfig:
                 object.__setattr__(self, item.name, float(value))
             elif type(value) is not expected:
                 raise ValueError(
-                    f"{item.name}: expected {expected.__name__}, got {short(value)} "
+                    f"{item.name}: expected {expected.__name__}, found {short(value)} "
                     f"({type(value).__name__})"
                 )
             if minimum is not None and not minimum <= value <= maximum:
-                raise ValueError(f"{item.name}: expected {minimum} to {maximum}, got {value}")
+                raise ValueError(f"{item.name}: expected {minimum} to {maximum}, found {value}")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     if value not in choices:
         *others, last = choices
         listed = f"{', '.join(map(str, others))} or {last}"
-        raise ValueError(f"{name}: expected {listed}, got {value!r}")
+        raise ValueError(f"{name}: expected {listed}, found {value!r}")
 
 
 def parse_prior(prior: str) -> str | tuple[float, ...]:
@@ -211,7 +211,7 @@ def parse_prior(prior: str) -> str | tuple[float, ...]:
         shares = []
     if not are_shares(shares):
         raise ValueError(
-            f"prior: expected balanced, natural or {len(EMOTIONS)} numbers above 0, got {prior!r}"
+            f"prior: expected balanced, natural or {len(EMOTIONS)} numbers above 0, found {prior!r}"
         )
     return tuple(shares)
 
@@ -229,7 +229,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "config") -> T:
             key, which begins with ``where``.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"{where}: expected a mapping, got {type(values).__name__}")
+        raise ValueError(f"{where}: expected a mapping, found {type(values).__name__}")
     known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():

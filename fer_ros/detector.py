@@ -61,7 +61,7 @@ def make_detector(config: DetectorConfig, threads: int = 0, device: str = "cpu")
     """
     if config.name not in _NETWORKS:
         raise DetectorError(
-            f"detector.name: expected {' or '.join(_NETWORKS)}, got {config.name!r}"
+            f"detector.name: expected {' or '.join(_NETWORKS)}, found {config.name!r}"
         )
     return ImageDetector(_NETWORKS[config.name](config.model_path, threads, device), config)
 

@@ -67,12 +67,12 @@ class CameraIntrinsics:
             return
         if self.model not in _NUM_COEFFICIENTS:
             known = ", ".join(_NUM_COEFFICIENTS)
-            raise ValueError(f"distortion model: expected {known}, got {self.model!r}")
+            raise ValueError(f"distortion model: expected {known}, found {self.model!r}")
         if count not in _NUM_COEFFICIENTS[self.model]:
             *others, last = map(str, _NUM_COEFFICIENTS[self.model])
             expected = f"{', '.join(others)} or {last}" if others else last
             raise ValueError(
-                f"distortion of {self.model}: expected {expected} coefficients, got {count}"
+                f"distortion of {self.model}: expected {expected} coefficients, found {count}"
             )
 
     def undistort_normalized(self, points_xy: NDArray[np.float32]) -> NDArray[np.float64]:

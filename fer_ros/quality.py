@@ -17,9 +17,9 @@ def detection_rejection(face: TrackedFace, config: QualityConfig) -> str:
     """Return why a detection is too small or too uncertain to be read; "" if it is neither."""
     size_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
     if size_px < config.min_size_px:
-        return f"too small: {size_px:.0f} px, need {config.min_size_px:.0f}"
+        return f"too small: {size_px:.0f} px, minimum {config.min_size_px:.0f}"
     if face.score < config.min_score:
-        return f"low detection score: {face.score:.2f}, need {config.min_score:.2f}"
+        return f"low detection score: {face.score:.2f}, minimum {config.min_score:.2f}"
     return ""
 
 
@@ -38,12 +38,12 @@ def landmark_rejection(
             return "no landmarks: the network output is not finite"
         turn_deg = abs(yaw_deg(points_xy))
         if turn_deg > config.max_yaw_deg:
-            return f"turned away: {turn_deg:.0f} degrees, at most {config.max_yaw_deg:.0f}"
+            return f"turned away: {turn_deg:.0f} degrees, maximum {config.max_yaw_deg:.0f}"
     if config.min_laplacian_variance > 0:
         variance = laplacian_variance(crop_rgb)
         if variance < config.min_laplacian_variance:
             minimum = config.min_laplacian_variance
-            return f"blurred: Laplacian variance {variance:.0f}, need {minimum:.0f}"
+            return f"blurred: Laplacian variance {variance:.0f}, minimum {minimum:.0f}"
     return ""
 
 

@@ -34,7 +34,7 @@ TEMPLATE_XY: NDArray[np.float32] = np.array(
 
 def _check_array(name: str, array: NDArray, shape: tuple[int | None, ...], dtype: type) -> None:
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name}: expected an array, got {type(array).__name__}")
+        raise TypeError(f"{name}: expected an array, found {type(array).__name__}")
     fits = array.ndim == len(shape) and all(
         want is None or want == got for want, got in zip(shape, array.shape, strict=True)
     )
@@ -42,7 +42,7 @@ def _check_array(name: str, array: NDArray, shape: tuple[int | None, ...], dtype
         expected = ", ".join("any" if side is None else str(side) for side in shape)
         raise ValueError(
             f"{name}: expected shape ({expected}) of {np.dtype(dtype).name}, "
-            f"got {array.shape} of {array.dtype}"
+            f"found {array.shape} of {array.dtype}"
         )
 
 
@@ -63,7 +63,7 @@ class Frame:
         if self.image_rgb.size == 0:
             raise ValueError(f"image_rgb: the image is empty, shape {self.image_rgb.shape}")
         if not math.isfinite(self.stamp_s):
-            raise ValueError(f"stamp_s: expected finite seconds, got {self.stamp_s}")
+            raise ValueError(f"stamp_s: expected finite seconds, found {self.stamp_s}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ fail() {
   exit 1
 }
 
-[ $# -eq 1 ] || fail "expected one argument, the virtual environment, got $#"
+[ $# -eq 1 ] || fail "expected one argument, the virtual environment, found $#"
 [ -x "$1/bin/python" ] || fail "$1: not a virtual environment: it has no bin/python"
 here=$(cd "$(dirname "$0")" && pwd)
 venv=$(cd "$1" && pwd)

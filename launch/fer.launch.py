@@ -95,7 +95,7 @@ def camera_topics(cameras: list[str], topics: dict[str, str]) -> dict[str, str]:
         if topic.startswith("/"):
             raise RuntimeError(
                 f"{argument}: expected a name below that of each camera ({', '.join(cameras)}), "
-                f"such as image_raw, got {topic!r}"
+                f"such as image_raw, found {topic!r}"
             )
     return {
         f"{camera}/{own_name}": f"{camera}/{topic}"

@@ -53,7 +53,7 @@ class NetworkConfig(ValidatedConfig):
         super().__post_init__()
         invalid = [name for name in self.config if not isinstance(name, str)]
         if invalid:
-            raise ValueError(f"config: expected names of arguments, got {invalid[0]!r}")
+            raise ValueError(f"config: expected names of arguments, found {invalid[0]!r}")
         if self.average_with and not self.image_weights:
             raise ValueError("average_with: expected image_weights as well, found none")
         for name in ("landmarks", "image_weights", "head_of"):
@@ -128,7 +128,7 @@ class TrainConfig(LoopConfig):
         super().__post_init__()
         if 0 < self.epoch_samples < self.batch_size:
             raise ValueError(
-                f"epoch_samples: expected 0 or a batch of {self.batch_size} and more, got "
+                f"epoch_samples: expected 0 or a batch of {self.batch_size} and more, found "
                 f"{self.epoch_samples}"
             )
         if self.epoch_samples and self.class_balanced_sampling:
@@ -137,7 +137,7 @@ class TrainConfig(LoopConfig):
         if self.data.balanced_valid and adjustment not in (0, 1):
             raise ValueError(
                 "loss.logit_adjustment: expected 0 or 1 with data.balanced_valid, because the "
-                f"priors of the model assume it, got {adjustment}"
+                f"priors of the model assume it, found {adjustment}"
             )
 
 
@@ -187,7 +187,7 @@ class LandmarksConfig(LoopConfig):
                 name for name in getattr(self, split) if not isinstance(name, str) or not name
             ]
             if invalid:
-                raise ValueError(f"{split}: expected names of datasets, got {invalid[0]!r}")
+                raise ValueError(f"{split}: expected names of datasets, found {invalid[0]!r}")
 
 
 def read_config(path: Path, kind: type[T], overrides: Sequence[str] = ()) -> T:

@@ -33,7 +33,7 @@ class CudaStatus:
 def check_device(device: str) -> None:
     """Raise ValueError unless ``device`` is auto, cpu, cuda or cuda:N."""
     if not _DEVICE_PATTERN.fullmatch(device):
-        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, got {device!r}")
+        raise ValueError(f"device: expected auto, cpu, cuda or cuda:N, found {device!r}")
 
 
 def cuda_index(device: str) -> int:

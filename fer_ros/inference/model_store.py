@@ -59,14 +59,14 @@ class InputSpec:
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or len(values) != 3:
-                raise ValueError(f"{name}: expected three numbers, got {short(values)}")
+                raise ValueError(f"{name}: expected three numbers, found {short(values)}")
             if not all(
                 isinstance(value, (int, float)) and math.isfinite(value) for value in values
             ):
-                raise ValueError(f"{name}: expected three numbers, got {short(values)}")
+                raise ValueError(f"{name}: expected three numbers, found {short(values)}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
         if min(self.std) <= 0:
-            raise ValueError(f"std: expected numbers above 0, got {self.std}")
+            raise ValueError(f"std: expected numbers above 0, found {self.std}")
 
 
 @dataclass(frozen=True)

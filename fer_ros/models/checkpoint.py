@@ -118,9 +118,9 @@ def first_difference(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]
         if name not in state:
             return f"{name} is missing"
         if state[name].shape != value.shape:
-            shapes = tuple(state[name].shape), tuple(value.shape)
-            return f"{name} has shape {shapes[0]}, expected {shapes[1]}"
+            shapes = tuple(value.shape), tuple(state[name].shape)
+            return f"{name}: expected shape {shapes[0]}, found {shapes[1]}"
         if state[name].is_floating_point() != value.is_floating_point():
-            return f"{name} is of {state[name].dtype}, expected {value.dtype}"
+            return f"{name}: expected {value.dtype}, found {state[name].dtype}"
     extra = [name for name in state if name not in expected]
     return f"{' '.join(extra[0].split())} is unknown" if extra else ""

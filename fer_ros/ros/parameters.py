@@ -108,7 +108,7 @@ class NodeConfig(ValidatedConfig):
         if self.input_source != "camera" and self.cameras != ("",):
             raise ValueError(
                 f"cameras: expected [''] with input_source {self.input_source}, "
-                f"got {list(self.cameras)}"
+                f"found {list(self.cameras)}"
             )
 
 
@@ -135,13 +135,13 @@ def _check_cameras(cameras: Any) -> None:
         got = list(cameras) if isinstance(cameras, tuple) else cameras
         raise ValueError(
             "cameras: expected different names such as ['front', 'rear'], or [''] for a single "
-            f"camera, got {got!r}"
+            f"camera, found {got!r}"
         )
 
 
 def _check_pattern(name: str, value: str, pattern: str, example: str) -> None:
     if not re.fullmatch(pattern, value):
-        raise ValueError(f"{name}: expected a name such as {example!r}, got {value!r}")
+        raise ValueError(f"{name}: expected a name such as {example!r}, found {value!r}")
 
 
 def label_names(label_map: str) -> dict[str, str]:
@@ -154,10 +154,12 @@ def label_names(label_map: str) -> dict[str, str]:
         emotion, _, name = (part.strip() for part in pair.partition(":"))
         if emotion not in names or not name:
             known = ", ".join(EMOTIONS)
-            raise ValueError(f"label_map: expected emotion:name with one of {known}, got {pair!r}")
+            raise ValueError(
+                f"label_map: expected emotion:name with one of {known}, found {pair!r}"
+            )
         names[emotion] = name
     if len({*names.values()}) < len(names):
-        raise ValueError(f"label_map: two emotions have the same name, got {label_map!r}")
+        raise ValueError(f"label_map: two emotions have the same name, found {label_map!r}")
     return names
 
 

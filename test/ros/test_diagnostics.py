@@ -93,8 +93,8 @@ def test_failures_are_a_warning_once(monitor):
 
 
 def test_faces_that_cannot_be_read_are_counted_by_their_reason(monitor):
-    monitor.processed(result(face("too small: 20 px, need 24"), face()), {})
-    monitor.processed(result(face("too small: 9 px, need 24"), face("turned: 80 degrees")), {})
+    monitor.processed(result(face("too small: 20 px, minimum 24"), face()), {})
+    monitor.processed(result(face("too small: 9 px, minimum 24"), face("turned: 80 degrees")), {})
     reported = figures(monitor.report(0.0))
     rejected = {key: value for key, value in reported.items() if key.startswith("rejected.")}
     assert rejected == {"rejected.too small": "2", "rejected.turned": "1"}

@@ -110,7 +110,7 @@ def test_several_cameras(package):
             "fer.launch.py",
             {"cameras": "front,rear", "image": "/camera/image_raw"},
             "image: expected a name below that of each camera (front, rear), such as image_raw, "
-            "got '/camera/image_raw'",
+            "found '/camera/image_raw'",
         ),
         ("fer.launch.py", {"params_file": "none.yaml"}, "params_file: none.yaml: no such file"),
         ("demo.launch.py", {"params_file": "none.yaml"}, "params_file: none.yaml: no such file"),

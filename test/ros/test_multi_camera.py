@@ -213,7 +213,7 @@ def test_an_invalid_image_is_skipped_alone(ros, capfd, bad):
         ({"cameras": ["a", "a"]}, "expected different names such as ['front', 'rear'], or [''] "),
         (
             {"input_source": "ros4hri"},
-            "expected [''] with input_source ros4hri, got ['front', 'rear']",
+            "expected [''] with input_source ros4hri, found ['front', 'rear']",
         ),
     ],
 )

@@ -139,12 +139,13 @@ def damaged(folder):
 
 
 def out_of_range(folder):
-    says = "parameter detector.score_threshold: expected 0.0 to 1.0, got 7.5"
+    says = "parameter detector.score_threshold: expected 0.0 to 1.0, found 7.5"
     return {"detector__score_threshold": 7.5}, says
 
 
 def no_choice(folder):
-    return {"image_transport": "h264"}, "parameter image_transport: expected raw or compressed, got"
+    says = "parameter image_transport: expected raw or compressed, found"
+    return {"image_transport": "h264"}, says
 
 
 def no_detector(folder):
@@ -264,7 +265,7 @@ def test_the_node_can_be_enabled_and_disabled(ros):
 def test_a_failed_enable_reports_the_reason(ros):
     node = ros.node(EmotionNode, quick_pipeline(), image_qos="best")
     client_node = ClientNode(ros)
-    says = "parameter image_qos: expected sensor_data, reliable or default, got 'best'"
+    says = "parameter image_qos: expected sensor_data, reliable or default, found 'best'"
     assert enable(client_node, True) == (False, says)
     node.set_parameters([Parameter("image_qos", value="reliable")])
     assert enable(client_node, True) == (True, "active")

@@ -10,7 +10,7 @@ from training.losses import LossConfig
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epoch_samples": 31}, "epoch_samples: expected 0 or a batch of 32 and more, got 31"),
+        ({"epoch_samples": 31}, "epoch_samples: expected 0 or a batch of 32 and more, found 31"),
         ({"epoch_samples": 64, "class_balanced_sampling": True}, "expected 0 with class_balanced"),
         (
             {

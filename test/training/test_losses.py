@@ -77,7 +77,7 @@ def test_drawn_targets_are_as_frequent_as_votes_and_repeatable():
 
 def test_an_unknown_kind_of_targets_is_named():
     with pytest.raises(
-        ValueError, match="targets: expected votes, sampled or majority, got 'vote'"
+        ValueError, match="targets: expected votes, sampled or majority, found 'vote'"
     ):
         LossConfig(targets="vote")
 

@@ -212,7 +212,7 @@ def test_two_processes_train_like_one(datasets, monkeypatch):
     ("override", "message"),
     [
         ("optimizer.lr=0.1", "optimizer.lr was 0.002, is 0.1; give another folder"),
-        ("train=[1]", "train: expected names of datasets, got 1"),
+        ("train=[1]", "train: expected names of datasets, found 1"),
         ("train=[]", "expected names of datasets in train and in valid, found none"),
         ("weights={}/no.safetensors", "no.safetensors: "),
         ("weights={}/other.safetensors", "other.safetensors: "),

@@ -39,13 +39,13 @@ def test_an_integer_is_accepted_for_a_float():
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (None, "config: expected a mapping, got NoneType"),
+        (None, "config: expected a mapping, found NoneType"),
         ({"traker": {}}, "config: unknown key 'traker'; did you mean 'tracker'?"),
-        ({"tracker": None}, "config.tracker: expected a mapping, got NoneType"),
+        ({"tracker": None}, "config.tracker: expected a mapping, found NoneType"),
         ({"tracker": {"zzz": 1}}, "config.tracker: unknown key 'zzz'; known: match_iou_threshold"),
-        ({"tracker": {"min_hits": 0}}, "config.tracker.min_hits: expected 1 to 100, got 0"),
-        ({"tracker": {"min_hits": 1.5}}, "config.tracker.min_hits: expected int, got 1.5"),
-        ({"tracker": {"min_hits": True}}, "config.tracker.min_hits: expected int, got True"),
+        ({"tracker": {"min_hits": 0}}, "config.tracker.min_hits: expected 1 to 100, found 0"),
+        ({"tracker": {"min_hits": 1.5}}, "config.tracker.min_hits: expected int, found 1.5"),
+        ({"tracker": {"min_hits": True}}, "config.tracker.min_hits: expected int, found True"),
         (
             {"detector": {"score_threshold": "0.5"}},
             "config.detector.score_threshold: expected float",
@@ -54,8 +54,8 @@ def test_an_integer_is_accepted_for_a_float():
             {"detector": {"score_threshold": float("nan")}},
             "config.detector.score_threshold: expected 0.0 to",
         ),
-        ({"image_rotation": 45}, "config.image_rotation: expected 0, 90, 180 or 270, got 45"),
-        ({"classifier": {"model": 3}}, "config.classifier.model: expected str, got 3"),
+        ({"image_rotation": 45}, "config.image_rotation: expected 0, 90, 180 or 270, found 45"),
+        ({"classifier": {"model": 3}}, "config.classifier.model: expected str, found 3"),
     ],
 )
 def test_invalid_settings_name_the_field(values, says):

@@ -71,7 +71,7 @@ def test_without_landmarks_the_crop_is_used_as_is():
 def test_a_face_that_cannot_be_read_has_a_reason(fake_classifier):
     config = PipelineConfig(quality=QualityConfig(min_size_px=500))
     (face,), _ = FaceCropPipeline(config, fake_classifier)([crop()])
-    assert (face.emotion, face.rejection_reason) == (None, "too small: 128 px, need 500")
+    assert (face.emotion, face.rejection_reason) == (None, "too small: 128 px, minimum 500")
 
 
 def test_emotions_are_smoothed_for_each_face(pipeline):

@@ -111,7 +111,7 @@ def test_lens_distortion_is_removed(model, distortion):
             MATRIX,
             "plumb_bob",
             [0.1] * 3,
-            "distortion of plumb_bob: expected 4, 5, 8, 12 or 14 coefficients, got 3",
+            "distortion of plumb_bob: expected 4, 5, 8, 12 or 14 coefficients, found 3",
         ),
         (MATRIX, "plumb_bob", [0.1] * 8, ""),
         (MATRIX, "rational_polynomial", [0.1] * 14, ""),
@@ -120,7 +120,7 @@ def test_lens_distortion_is_removed(model, distortion):
             MATRIX,
             "equidistant",
             [0.1] * 5,
-            "distortion of equidistant: expected 4 coefficients, got 5",
+            "distortion of equidistant: expected 4 coefficients, found 5",
         ),
         (MATRIX, "plumb_bob", [np.nan] * 5, "the calibration is not finite"),
         (np.full((3, 3), np.inf), "plumb_bob", [], "the calibration is not finite"),
@@ -159,7 +159,7 @@ def test_every_number_of_coefficients_gives_a_pose_or_one_line(model, count):
     try:
         camera = CameraIntrinsics(MATRIX, np.full(count, 0.01), model)
     except ValueError as error:
-        assert f"got {count}" in str(error)
+        assert f"found {count}" in str(error)
         return
     assert estimate_head_pose(seen(turned("y", 20), (0.0, 0.0, 1.0), camera), camera)
 

@@ -182,7 +182,7 @@ def test_an_unusable_face_keeps_its_smoothed_emotion(make, fake_classifier):
     for i in range(2, 5):
         (unread,) = pipeline(frame(i / 15)).faces
         assert (unread.is_readable, unread.emotion, unread.id) == (False, None, before.id)
-        assert unread.rejection_reason == "low detection score: 0.20, need 0.50"
+        assert unread.rejection_reason == "low detection score: 0.20, minimum 0.50"
     fake_classifier.probabilities = before.raw_probabilities
     (after,) = pipeline(frame(5 / 15)).faces
     np.testing.assert_allclose(after.probabilities, before.probabilities, rtol=1e-5)
@@ -192,7 +192,7 @@ def test_an_unusable_face_keeps_its_smoothed_emotion(make, fake_classifier):
 def test_quality_settings_are_applied(make):
     config = replace(AT_ONCE, quality=QualityConfig(min_size_px=80))
     (face,) = make(at((100, 100)), config=config)(frame()).faces
-    assert face.rejection_reason == "too small: 60 px, need 80"
+    assert face.rejection_reason == "too small: 60 px, minimum 80"
 
 
 def test_smoother_settings_are_applied(make, fake_classifier):
@@ -302,7 +302,7 @@ def test_only_the_faces_that_pass_go_through_the_network(make, fake_classifier):
     faces = make(replace(detections, scores=np.array([0.9, 0.8, 0.7], np.float32)))(frame()).faces
     assert [len(crops) for crops in fake_classifier.seen] == [2 * 2]
     assert [face.emotion for face in faces] == ["happiness", None, "happiness"]
-    assert faces[1].rejection_reason == "too small: 10 px, need 24"
+    assert faces[1].rejection_reason == "too small: 10 px, minimum 24"
 
 
 def test_confidence_is_the_probability_of_the_published_emotion(make, fake_classifier):

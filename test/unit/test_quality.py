@@ -56,12 +56,12 @@ NOT_FINITE[67, 1] = np.nan
     [
         (face(), frontal_points(), ""),
         (face(width=24, height=24, score=0.5), turned(59.9), ""),
-        (face(width=18.2), frontal_points(), "too small: 18 px, need 24"),
-        (face(height=5), frontal_points(), "too small: 5 px, need 24"),
-        (face(width=0), frontal_points(), "too small: 0 px, need 24"),
-        (face(score=0.421), frontal_points(), "low detection score: 0.42, need 0.50"),
-        (face(), turned(70), "turned away: 70 degrees, at most 60"),
-        (face(), turned(-85), "turned away: 85 degrees, at most 60"),
+        (face(width=18.2), frontal_points(), "too small: 18 px, minimum 24"),
+        (face(height=5), frontal_points(), "too small: 5 px, minimum 24"),
+        (face(width=0), frontal_points(), "too small: 0 px, minimum 24"),
+        (face(score=0.421), frontal_points(), "low detection score: 0.42, minimum 0.50"),
+        (face(), turned(70), "turned away: 70 degrees, maximum 60"),
+        (face(), turned(-85), "turned away: 85 degrees, maximum 60"),
         (face(), np.full((68, 2), np.nan, np.float32), ""),  # of a network without landmarks
         (face(), NOT_FINITE, "no landmarks: the network output is not finite"),
         (face(), np.full((68, 2), np.inf, np.float32), "no landmarks: the network output"),
@@ -83,7 +83,7 @@ def test_without_limits_every_face_passes():
 @pytest.mark.parametrize(
     ("crop_rgb", "why"),
     [
-        (FLAT, "blurred: Laplacian variance 0, need 100"),
+        (FLAT, "blurred: Laplacian variance 0, minimum 100"),
         (cv2.GaussianBlur(SHARP, (0, 0), 4), "blurred: Laplacian variance "),
         (SHARP, ""),
     ],

@@ -40,7 +40,7 @@ GOOD = [
     pytest.param(emotion, id="usable face"),
     pytest.param(
         lambda: emotion(
-            is_readable=False, emotion=None, rejection_reason="too small: 18 px, need 24"
+            is_readable=False, emotion=None, rejection_reason="too small: 18 px, minimum 24"
         ),
         id="unusable",
     ),

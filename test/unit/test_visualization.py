@@ -34,7 +34,7 @@ def face(box=(100, 80, 180, 180), points_xy=None, emotion="happiness", **changes
 
 
 def unusable(**changes):
-    why = "turned away: 72 degrees, at most 60"
+    why = "turned away: 72 degrees, maximum 60"
     return face(emotion=None, is_readable=False, rejection_reason=why, **changes)
 
 

@@ -81,7 +81,7 @@ class DataConfig(ValidatedConfig):
         for use in self.train:
             if not use.dataset or use.dataset in held_out:
                 raise ValueError(
-                    f"train: expected datasets other than valid and test, got {use.dataset!r}"
+                    f"train: expected datasets other than valid and test, found {use.dataset!r}"
                 )
         if any(use.teacher_weight for use in self.train) != bool(self.teachers):
             raise ValueError("teachers: expected together with a teacher_weight in train")

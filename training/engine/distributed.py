@@ -32,7 +32,7 @@ class DistributedContext:
         """
         if batch_size % self.size:
             raise ValueError(
-                f"batch_size: expected a multiple of {self.size} processes, got {batch_size}"
+                f"batch_size: expected a multiple of {self.size} processes, found {batch_size}"
             )
         share = batch_size // self.size
         return slice(self.rank * share, (self.rank + 1) * share)

@@ -37,7 +37,7 @@ def resolve_architecture(config: NetworkConfig) -> NetworkConfig:
         requested, own = getattr(config, name), getattr(manifest, name)
         if requested not in (getattr(NetworkConfig(), name), own):
             raise ValueError(
-                f"network.{name}: model {config.model} has {own}, got {requested}; remove it"
+                f"network.{name}: model {config.model} has {own}, found {requested}; remove it"
             )
     return replace(config, architecture=manifest.architecture, config=dict(manifest.config))
 

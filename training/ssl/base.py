@@ -67,7 +67,7 @@ def make_pretraining_backbone(name: str, drop_path: float = 0.0, weights: str = 
         if isinstance(factory, partial) and factory.func is VitBackbone
     }
     if name not in factories:
-        raise ValueError(f"backbone: expected one of {', '.join(factories)}, got {name!r}")
+        raise ValueError(f"backbone: expected one of {', '.join(factories)}, found {name!r}")
     config = {"dynamic_img_size": True, "drop_path_rate": drop_path, "global_pool": ""}
     backbone: Backbone = factories[name](**config)
     if weights:

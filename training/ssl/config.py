@@ -53,7 +53,7 @@ class PretrainConfig(LoopConfig):
         object.__setattr__(self, "datasets", self.datasets or ["ferplus_train"])
         for name in self.datasets:
             if not isinstance(name, str) or name in self.held_out:
-                raise ValueError(f"datasets: expected names beside {self.held_out}, got {name!r}")
+                raise ValueError(f"datasets: expected names beside {self.held_out}, found {name!r}")
 
     @property
     def held_out(self) -> list[str]:

@@ -69,7 +69,7 @@ class DinoConfig(ValidatedConfig):
             ("min_mask_ratio", "max_mask_ratio"),
         ):
             if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low}: expected at most {high}, got {getattr(self, low)}")
+                raise ValueError(f"{low}: expected at most {high}, found {getattr(self, low)}")
 
 
 class MaskedPatches(NamedTuple):
@@ -167,7 +167,7 @@ class Dino(SelfSupervisedMethod):
         if config.local_crop_size_px % patch_px:
             raise ValueError(
                 f"dino.local_crop_size_px: expected a multiple of the patch size of {patch_px} px, "
-                f"got {config.local_crop_size_px}"
+                f"found {config.local_crop_size_px}"
             )
         self.config, self.grid = config, grid_side(trunk)
         local = ViewSpec(

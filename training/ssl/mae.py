@@ -31,7 +31,7 @@ class MaeConfig(ValidatedConfig):
         if self.decoder_width % self.decoder_heads or self.decoder_width % 4:
             raise ValueError(
                 f"decoder_width: expected a multiple of 4 and of {self.decoder_heads} heads, "
-                f"got {self.decoder_width}"
+                f"found {self.decoder_width}"
             )
 
 

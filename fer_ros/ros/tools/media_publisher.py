@@ -61,7 +61,7 @@ class MediaPublisherConfig(ValidatedConfig):
         check_choice("image_transport", self.image_transport, TRANSPORTS)
         check_choice("image_qos", self.image_qos, tuple(IMAGE_QOS))
         if self.size and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", self.size):
-            raise ValueError(f"size: expected WIDTHxHEIGHT such as 640x480, got {self.size!r}")
+            raise ValueError(f"size: expected WIDTHxHEIGHT such as 640x480, found {self.size!r}")
 
 
 class MediaPublisher(Node):

@@ -223,7 +223,7 @@ def test_rectified_images_have_the_projection_matrix_and_no_distortion():
 def test_distortion_of_an_odd_length_is_an_error_of_one_line(model, length):
     info = CameraInfo(k=(500.0, 0, 310, 0, 510, 250, 0, 0, 1), d=[0.1] * length)
     info.distortion_model = model
-    with pytest.raises(ValueError, match=f"distortion of {model}: expected .*, got {length}"):
+    with pytest.raises(ValueError, match=f"distortion of {model}: expected .*, found {length}"):
         to_intrinsics(info)
 
 

@@ -102,7 +102,7 @@ def test_the_sample_has_its_own_frame_rate():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"size": "640"}, "size: expected WIDTHxHEIGHT such as 640x480, got '640'"),
+        ({"size": "640"}, "size: expected WIDTHxHEIGHT such as 640x480, found '640'"),
         ({"size": "0x10"}, "size: expected"),
         ({"image_transport": "mpeg"}, "image_transport: expected raw or compressed"),
         ({"image_qos": "best"}, "image_qos: expected sensor_data, reliable or default"),

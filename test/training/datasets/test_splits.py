@@ -202,7 +202,7 @@ SETTINGS = (
     ({"train": ["ferplus_valid"]}, "data.train: expected datasets other than valid and test"),
     (
         {"train": [{"weight": 2.0}]},
-        "data.train: expected datasets other than valid and test, got ''",
+        "data.train: expected datasets other than valid and test, found ''",
     ),
     (
         {"train": [{"dataset": "a", "smooth": 0.1}]},
@@ -212,7 +212,7 @@ SETTINGS = (
         {"train": ["a", {"dataset": "b", "smoothing": 2.0}]},
         "train[1].smoothing: expected 0.0 to 1.0",
     ),
-    ({"train": [3]}, "train[0]: expected a mapping, got int"),
+    ({"train": [3]}, "train[0]: expected a mapping, found int"),
     ({"train": "ferplus_train"}, "data.train: expected list"),
     ({"classes": 6}, "data.classes: expected 7 to 8"),
 )

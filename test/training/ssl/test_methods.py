@@ -245,7 +245,7 @@ def test_knn_votes_are_weighted():
     [
         (
             lambda: make_pretraining_backbone("vits9"),
-            "backbone: expected one of .*vits8.*, got 'vits9'",
+            "backbone: expected one of .*vits8.*, found 'vits9'",
         ),
         (lambda: make_pretraining_backbone("efficientnet_lite0"), "backbone: expected one of"),
         (
@@ -254,15 +254,15 @@ def test_knn_votes_are_weighted():
         ),
         (
             lambda: dino(local_crop_size_px=50),
-            "local_crop_size_px: expected a multiple of the patch size of 8 px, got 50",
+            "local_crop_size_px: expected a multiple of the patch size of 8 px, found 50",
         ),
         (
             lambda: DinoConfig(local_crop_min_area=0.6),
-            "local_crop_min_area: expected at most local_crop_max_area, got 0.6",
+            "local_crop_min_area: expected at most local_crop_max_area, found 0.6",
         ),
         (
             lambda: DinoConfig(min_mask_ratio=0.6),
-            "min_mask_ratio: expected at most max_mask_ratio, got 0.6",
+            "min_mask_ratio: expected at most max_mask_ratio, found 0.6",
         ),
         (lambda: MaeConfig(decoder_heads=7), "decoder_width: expected a multiple of 4 and of 7"),
     ],

@@ -72,7 +72,7 @@ def test_the_command_line_model_overrides_the_file(tmp_path):
         ("/**: {detector: {}}", "found neither"),
         ("{", "not a YAML file"),
         (NESTED.replace("detector", "detecter"), "unknown key 'detecter'; did you mean 'detector'"),
-        (NESTED.replace("3", "0"), "detector.max_faces: expected 1 to 1000, got 0"),
+        (NESTED.replace("3", "0"), "detector.max_faces: expected 1 to 1000, found 0"),
         (DOTTED.replace("max_faces", "most"), "detector: unknown key 'most'"),
         ("/**: {ros__parameters: {tracker: []}}", "tracker: expected a mapping, found list"),
         ("/**: {ros__parameters: {image_rotation.a: 1}}", "unknown key 'image_rotation.a'"),

@@ -104,7 +104,7 @@ def test_another_network_is_rejected(published_centerface):
 
 @pytest.mark.parametrize("name", ["", "yolo", "YuNet"])
 def test_an_unknown_detector_is_rejected(name):
-    with pytest.raises(DetectorError, match=r"^detector.name: expected centerface or yunet, got"):
+    with pytest.raises(DetectorError, match=r"^detector.name: expected centerface or yunet, found"):
         make_detector(DetectorConfig(name=name))
 
 

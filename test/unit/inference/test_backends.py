@@ -102,13 +102,14 @@ def test_without_any_runtime_all_reasons_are_reported(manifest, monkeypatch, bac
 
 @pytest.mark.parametrize("precision", ["", "FP16", "float16", "int4"])
 def test_invalid_precisions_are_rejected(precision):
-    with pytest.raises(ValueError, match="precision: expected auto, fp32, fp16, bf16 or int8, got"):
+    says = "precision: expected auto, fp32, fp16, bf16 or int8, found"
+    with pytest.raises(ValueError, match=says):
         ClassifierConfig(precision=precision)
 
 
 @pytest.mark.parametrize("device", ["", "gpu", "meta", "cuda:", "cuda:x", "cpu:0"])
 def test_invalid_devices_are_rejected(manifest, device):
-    with pytest.raises(ModelError, match="expected auto, cpu, cuda or cuda:N, got"):
+    with pytest.raises(ModelError, match="expected auto, cpu, cuda or cuda:N, found"):
         open_backend(manifest, ClassifierConfig(device=device))
 
 

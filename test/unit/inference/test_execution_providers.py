@@ -177,7 +177,7 @@ def test_a_build_without_cuda_is_an_error(machine, device):
 @pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "cpu:0"])
 def test_invalid_devices_are_rejected(machine, device):
     machine()
-    with pytest.raises(ProviderError, match="expected auto, cpu, cuda or cuda:N, got"):
+    with pytest.raises(ProviderError, match="expected auto, cpu, cuda or cuda:N, found"):
         open_session(graph(), device)
 
 

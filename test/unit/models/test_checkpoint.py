@@ -127,7 +127,7 @@ SPOILED = (
     (no_weights, "weights.safetensors: no such file"),
     (corrupt, "expected sha256"),
     (not_safetensors, "not a safetensors file"),
-    (other_shape, r"fusion.head.weight has shape \(7, 192\), expected \(8, 192\)"),
+    (other_shape, r"fusion.head.weight: expected shape \(8, 192\), found \(7, 192\)"),
 )
 
 
@@ -178,7 +178,7 @@ def test_a_model_is_shipped():
         ({"a": (1,)}, {"a": (1,)}, ""),
         ({"a": (1,)}, {}, "a is missing"),
         ({}, {"a": (1,)}, "a is unknown"),
-        ({"a": (1,)}, {"a": (2,)}, "a has shape (2,), expected (1,)"),
+        ({"a": (1,)}, {"a": (2,)}, "a: expected shape (1,), found (2,)"),
     ],
 )
 def test_first_difference(expected, found, words):

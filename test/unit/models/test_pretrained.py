@@ -125,14 +125,17 @@ def test_a_trunk_that_fits_is_loaded(dinov2, tmp_path):
         ({"register_tokens": torch.zeros(1, 4, 384)}, "register_tokens is unknown"),
         (
             {"cls_token": torch.zeros(1, 1, 768)},
-            r"cls_token has shape \(1, 1, 768\), expected \(1, 1, 384\)",
+            r"cls_token: expected shape \(1, 1, 384\), found \(1, 1, 768\)",
         ),
         (
             {"pos_embed": torch.zeros(1, 12, 384)},
-            r"pos_embed has shape \(1, 12, 384\), expected \(1, 197, 384\)",
+            r"pos_embed: expected shape \(1, 197, 384\), found \(1, 12, 384\)",
         ),
-        ({"patch_embed.proj.weight": torch.zeros(384, 588)}, "patch_embed.proj.weight has shape"),
-        ({"patch_embed.proj.bias": torch.zeros(768)}, "patch_embed.proj.bias has shape"),
+        (
+            {"patch_embed.proj.weight": torch.zeros(384, 588)},
+            "patch_embed.proj.weight: expected shape",
+        ),
+        ({"patch_embed.proj.bias": torch.zeros(768)}, "patch_embed.proj.bias: expected shape"),
     ],
 )
 def test_a_mismatched_trunk_is_rejected(dinov2, tmp_path, change, words):
