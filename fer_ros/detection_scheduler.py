@@ -187,7 +187,7 @@ class DetectionScheduler:
         else:
             _log.warning(
                 "detection of the smallest faces is slow in frames of this size; "
-                "detector.min_face_px of twice the value takes a quarter of the time: %s",
+                "doubling detector.min_face_px cuts the time to a quarter: %s",
                 self.describe(),
             )
 
@@ -208,7 +208,10 @@ class DetectionScheduler:
         self._slowdown = self._budget_slowdown(needed_px_s)
         if self._slowdown >= _MIN_REPORTED_SLOWDOWN and not self._has_warned:
             self._has_warned = True
-            _log.warning("detector.budget_ms is short: %s", self.describe())
+            _log.warning(
+                "detector.budget_ms: too small for detector.min_face_px; raise one of them: %s",
+                self.describe(),
+            )
         self._credit_px += elapsed_s * needed_px_s / self._slowdown
         whole_px = sum(level.area_px for level in self._levels)
         self._credit_px = min(self._credit_px, float(whole_px))

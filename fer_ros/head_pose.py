@@ -33,6 +33,7 @@ _CANONICAL_CM = np.array(  # left, up, forward
 _MODEL_POINTS_M = (_CANONICAL_CM - _CANONICAL_CM[0])[:, [2, 0, 1]] / 100
 
 _FISHEYE = "equidistant"
+_CALIBRATE = "calibrate the camera (camera_calibration)"
 _MIN_DISTANCE_M, _MAX_DISTANCE_M = 0.01, 1000.0  # of a head; other solutions are none
 _NUM_COEFFICIENTS = {
     "plumb_bob": (4, 5, 8, 12, 14),
@@ -59,9 +60,9 @@ class CameraIntrinsics:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.matrix).all() or not np.isfinite(self.distortion).all():
-            raise ValueError("the calibration is not finite")
+            raise ValueError(f"the calibration is not finite; {_CALIBRATE}")
         if self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
-            raise ValueError("the camera is not calibrated: its focal length is 0")
+            raise ValueError(f"the camera is not calibrated: its focal length is 0; {_CALIBRATE}")
         count = len(self.distortion)
         if not count:
             return

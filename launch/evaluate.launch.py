@@ -63,7 +63,10 @@ def evaluate(context: LaunchContext) -> list[Action]:
     """Check all input, then start the node; the other steps follow one after the other."""
     for name, value in FIXED_ARGUMENTS.items():
         if context.launch_configurations.get(name, value) not in (value, ""):
-            raise RuntimeError(f"{name}: evaluate.launch.py needs the value {value!r}")
+            raise RuntimeError(
+                f"{name}: expected {value!r} with evaluate.launch.py, "
+                f"found {context.launch_configurations[name]!r}; remove the argument"
+            )
     names = ("bag", "labels", "label_topic", "image", "namespace", "out")
     args = {name: LaunchConfiguration(name).perform(context) for name in names}
     bag = Path(args["bag"]).expanduser()

@@ -55,7 +55,10 @@ class NetworkConfig(ValidatedConfig):
         if invalid:
             raise ValueError(f"config: expected names of arguments, found {invalid[0]!r}")
         if self.average_with and not self.image_weights:
-            raise ValueError("average_with: expected image_weights as well, found none")
+            raise ValueError(
+                "average_with: expected image_weights as well, found none; set image_weights, or "
+                "remove average_with"
+            )
         for name in ("landmarks", "image_weights", "head_of"):
             if self.model and getattr(self, name):
                 raise ValueError(
@@ -132,7 +135,10 @@ class TrainConfig(LoopConfig):
                 f"{self.epoch_samples}"
             )
         if self.epoch_samples and self.class_balanced_sampling:
-            raise ValueError("epoch_samples: expected 0 with class_balanced_sampling")
+            raise ValueError(
+                "epoch_samples: expected 0 with class_balanced_sampling, "
+                f"found {self.epoch_samples}"
+            )
         adjustment = self.loss.logit_adjustment
         if self.data.balanced_valid and adjustment not in (0, 1):
             raise ValueError(

@@ -46,7 +46,8 @@ def blendshapes(detect: Detect, view: View) -> NDArray[np.float32]:
     if names != BLENDSHAPES:
         examples = ", ".join(names[:3])
         raise ValueError(
-            f"expected the 52 blendshapes of version 1, found {len(names)}: {examples}"
+            f"expected the 52 blendshapes of version 1, found {len(names)}: {examples}; "
+            "download face_landmarker.task (float16, version 1)"
         )
     return np.array([category.score for category in faces[0]], np.float32)
 

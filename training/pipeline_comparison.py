@@ -70,11 +70,12 @@ class ComparisonError(ValueError):
 
 @dataclass(frozen=True)
 class PipelineRatio:
-    """Milliseconds of a frame of 640x480 with ``faces`` faces: (median, mean) of both."""
+    """Milliseconds of a frame of 640x480 with ``faces`` faces: (median, mean) of both commits."""
 
     faces: int
     base: str
     base_ms: tuple[float, float]
+    ours: str
     ours_ms: tuple[float, float]
 
 
@@ -84,8 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m training.pipeline_comparison", description=__doc__
     )
     parser.add_argument("commit")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of measuring, at least")
-    parser.add_argument("--write", action="store_true", help="BENCHMARKS.md")
+    parser.add_argument("--seconds", type=float, default=60.0, help="minimum measuring time, s")
+    parser.add_argument("--write", action="store_true", help="update BENCHMARKS.md")
     arguments = parser.parse_args(argv)
     try:
         text = page(compare_with(arguments.commit, arguments.seconds))
@@ -99,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def page(ratios: list[PipelineRatio]) -> str:
     """The section of BENCHMARKS.md."""
-    rows = [("faces", "that commit", "this one", "ratio of medians", "ratio of means")]
+    commits = (f"`{ratios[0].base[:7]}`", f"`{ratios[0].ours[:7]}`")
+    rows = [("faces", *commits, "ratio of medians", "ratio of means")]
     for ratio in ratios:
         (base_median, base_mean), (median, mean) = ratio.base_ms, ratio.ours_ms
         rows.append(
@@ -121,28 +123,38 @@ def compare_with(revision: str, seconds: float) -> list[PipelineRatio]:
         images = folder / "images.npz"
         np.savez(images, allow_pickle=False, **{str(count): tiled_faces(count) for count in FACES})
         base = stack.enter_context(_checkout(revision, folder / "base"))
-        workers = [stack.enter_context(_worker(root, images)) for root in (base, _ROOT)]
+        ours = _head()
+        commits = (revision, base), (ours, _ROOT)
+        workers = [stack.enter_context(_worker(name, root, images)) for name, root in commits]
         spent: dict[tuple[int, int], list[float]] = {}
         end_s = perf_counter() + seconds
         rounds = 0
         while rounds <= _MIN_ROUNDS or perf_counter() < end_s:
             for count in FACES:
                 for index, worker in enumerate(workers):
-                    *frames_ms, num_faces = _ask(worker, count)
+                    name = commits[index][0]
+                    *frames_ms, num_faces = _ask(name, worker, count)
                     if rounds == 0 and num_faces != count:
-                        side = ("base", "ours")[index]
-                        raise ComparisonError(f"{side}: expected {count} faces, found {num_faces}")
+                        raise ComparisonError(
+                            f"commit {name}: expected {count} faces, found {num_faces}"
+                        )
                     if rounds:  # the first second warms up
                         spent.setdefault((count, index), []).extend(frames_ms)
             rounds += 1
     return [
-        PipelineRatio(count, revision, _summary(spent[count, 0]), _summary(spent[count, 1]))
+        PipelineRatio(count, revision, _summary(spent[count, 0]), ours, _summary(spent[count, 1]))
         for count in FACES
     ]
 
 
 def _summary(spent_ms: list[float]) -> tuple[float, float]:
     return float(np.median(spent_ms)), float(np.mean(spent_ms))
+
+
+def _head() -> str:
+    """The checked-out commit."""
+    command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 @contextmanager
@@ -164,7 +176,7 @@ def _checkout(revision: str, folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _worker(root: Path, images: Path) -> Iterator["subprocess.Popen[str]"]:
+def _worker(name: str, root: Path, images: Path) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [sys.executable, "-c", _WORKER, str(images), str(_FRAMES)],
         cwd=root,
@@ -174,26 +186,26 @@ def _worker(root: Path, images: Path) -> Iterator["subprocess.Popen[str]"]:
         text=True,
     )
     try:
-        _read(process)
+        _read(name, process)
         yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _ask(process: "subprocess.Popen[str]", count: int) -> list[float]:
+def _ask(name: str, process: "subprocess.Popen[str]", count: int) -> list[float]:
     stdin: IO[str] | None = process.stdin
     assert stdin is not None
     stdin.write(f"{count}\n")
     stdin.flush()
-    return _read(process)
+    return _read(name, process)
 
 
-def _read(process: "subprocess.Popen[str]") -> list[float]:
+def _read(name: str, process: "subprocess.Popen[str]") -> list[float]:
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        raise ComparisonError("a pipeline ended with an error, see above")
+        raise ComparisonError(f"commit {name}: its pipeline ended with the error above")
     return list(json.loads(line))
 
 

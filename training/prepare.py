@@ -283,7 +283,7 @@ def format_report(result: dict[str, Any]) -> str:
         f"labels dropped: {_format_counts(result['dropped_labels'])}",
     ]
     if result["skipped"]:
-        parts.append(f"NOT USED: {_format_counts(result['skipped'])}")
+        parts.append(f"not used: {_format_counts(result['skipped'])}")
     return "; ".join(parts)
 
 

@@ -252,7 +252,10 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
             f"to validate with, found {len(faces)} and {len(valid)}"
         )
     if config.epoch_samples > len(faces):
-        raise ValueError(f"epoch_samples: expected at most {len(faces)}, the faces there are")
+        raise ValueError(
+            f"epoch_samples: expected at most {len(faces)} (faces in data.train), "
+            f"found {config.epoch_samples}"
+        )
     faces = add_teacher_targets(faces, config.data, context, out / "teachers.safetensors")
     task = EmotionTask(config, network, faces, valid, balanced_valid, context)
     if context.is_main:

@@ -182,7 +182,9 @@ def train_landmarks(
         [data / name for name in names] for names in (config.train, config.valid)
     )
     if not train_folders or not valid_folders:
-        raise ValueError("expected names of datasets in train and in valid, found none")
+        raise ValueError(
+            "train, valid: expected names of datasets, found none; set them in the experiment file"
+        )
     check_leaks(train_folders, valid_folders)
     faces, valid = load_landmarks(train_folders), load_landmarks(valid_folders)
     if config.max_samples:

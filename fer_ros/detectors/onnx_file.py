@@ -14,7 +14,9 @@ def existing_file(model_path: str) -> Path:
     """Return the path of a file of the settings. Raises DetectorError if it does not exist."""
     path = Path(model_path).expanduser()
     if not path.is_file():
-        raise DetectorError(f"detector model {path}: no such file")
+        raise DetectorError(
+            f"detector.model_path: {path}: no such file; correct the path or leave it empty"
+        )
     return path
 
 

@@ -191,7 +191,10 @@ def open_detector(
             errors.append(str(error))
             continue
         if has_cuda and runtime.device == "cpu" and not (errors or reason):
-            reason = "ONNX Runtime: this build is for the CPU only"
+            reason = (
+                "ONNX Runtime: this build is for the CPU only; "
+                "install onnxruntime-gpu instead of onnxruntime"
+            )
         fallback = "; ".join(filter(None, [*errors, reason]))
         if fallback:
             fallback = f"face detector on {runtime.device}: {fallback}"

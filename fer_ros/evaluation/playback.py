@@ -91,7 +91,10 @@ def _label_arguments(labels: str, label_topic: str, bag_path: Path) -> list[str]
     if path.is_file() and (labels or not label_topic):
         others = unknown_bags(read_labels(path), unique_names([bag_path]))
         if others:
-            raise EvaluationError(f"{path}: labels of other bags: {', '.join(others)}")
+            raise EvaluationError(
+                f"{path}: expected labels of bag {unique_names([bag_path])[0]}, "
+                f"found {', '.join(others)}; correct the column bag"
+            )
         arguments += ["--labels", str(path)]
     return arguments
 

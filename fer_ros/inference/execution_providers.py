@@ -104,7 +104,10 @@ def provider_candidates(
     if device != "cpu" and CUDA in available:
         candidates = _gpu_candidates(cuda_index(device), precision, profile, available)
     elif device not in {"cpu", "auto"}:
-        raise ProviderError(f"ONNX Runtime: device {device!r}: this build is for the CPU only")
+        raise ProviderError(
+            f"ONNX Runtime: device {device!r}: this build is for the CPU only; "
+            "install onnxruntime-gpu instead of onnxruntime"
+        )
     if device in {"cpu", "auto"} and precision in {"auto", "fp32"}:
         candidates.append(CPU)
     if not candidates:

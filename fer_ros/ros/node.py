@@ -327,7 +327,10 @@ class EmotionNode(LifecycleNode):
 
 def _require_package(package: str, parameter: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise ImportError(f"parameter {parameter}: {package} is not installed")
+        apt_name = f"ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        raise ImportError(
+            f"parameter {parameter}: {package} is not installed; sudo apt install {apt_name}"
+        )
 
 
 def _succeeds(transition: Callable[[], TransitionCallbackReturn]) -> bool:

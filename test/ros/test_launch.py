@@ -117,7 +117,7 @@ def test_several_cameras(package):
         (
             "evaluate.launch.py",
             {"bag": "day", "cameras": "front"},
-            "cameras: evaluate.launch.py needs the value ''",
+            "cameras: expected '' with evaluate.launch.py, found 'front'; remove the argument",
         ),
     ],
 )
@@ -236,7 +236,11 @@ def test_a_recording_may_be_one_file(package, recording):
         ),
         ({"/eye": IMAGE}, {"image": "/nose"}, "no image topic /nose; choose one with image:="),
         ({"/eye": IMAGE}, {"labels": "none.csv"}, "labels: none.csv: no such file"),
-        ({"/eye": IMAGE}, {"labels": "many.csv"}, "many.csv: labels of other bags: night"),
+        (
+            {"/eye": IMAGE},
+            {"labels": "many.csv"},
+            "many.csv: expected labels of bag day, found night; correct the column bag",
+        ),
         ({"/eye": IMAGE}, {"out": "many.csv"}, "out: many.csv: expected a folder, found a file"),
         ({"/eye": IMAGE}, {"label_topic": "/truth"}, "labels from /truth: expected a topic of"),
         ({"/eye": IMAGE}, {"label_topic": "/eye"}, "its type is sensor_msgs/msg/Image"),

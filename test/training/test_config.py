@@ -11,7 +11,10 @@ from training.losses import LossConfig
     ("settings", "message"),
     [
         ({"epoch_samples": 31}, "epoch_samples: expected 0 or a batch of 32 and more, found 31"),
-        ({"epoch_samples": 64, "class_balanced_sampling": True}, "expected 0 with class_balanced"),
+        (
+            {"epoch_samples": 64, "class_balanced_sampling": True},
+            "expected 0 with class_balanced_sampling, found 64",
+        ),
         (
             {
                 "loss": LossConfig(logit_adjustment=0.5),

@@ -6,7 +6,7 @@ from training import pipeline_comparison as command
 from training.pipeline_comparison import PipelineRatio
 from training.reports.detection import PIPELINES_HEADING
 
-RATIOS = [PipelineRatio(5, "0123456789", (20.0, 21.0), (12.0, 12.6))]
+RATIOS = [PipelineRatio(5, "0123456789", (20.0, 21.0), "abcdef0123", (12.0, 12.6))]
 
 
 @pytest.fixture
@@ -21,7 +21,9 @@ def folder(monkeypatch, tmp_path):
 def test_the_ratios_are_printed_and_written_when_asked_for(folder, capsys, write):
     assert command.main(["0123456789", *["--write"] * write]) == 0
     row = "| 5 | 20.0 / 21.0 | 12.0 / 12.6 | 0.60 | 0.60 |"
-    assert row in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "| faces | `0123456` | `abcdef0` | ratio of medians | ratio of means |" in output
+    assert row in output
     text = (folder / "BENCHMARKS.md").read_text()
     assert (row in text, PIPELINES_HEADING in text) == (write, write)
     assert "## Detection\nhere\n" in text

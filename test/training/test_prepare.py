@@ -319,7 +319,7 @@ def test_a_dataset_is_partial_without_some_of_its_images(change, partial):
         ({"undecodable": ["a", "b", "c", "d"]}, "4 undecodable (a, b, c, ...);"),
         ({"undecodable": ["gr\udcfcn.png"]}, r"1 undecodable (gr\udcfcn.png);"),
         ({"dropped_labels": {"contempt": 3}}, "labels dropped: 3 contempt"),
-        ({"skipped": {"unsupported .heic file": 2}}, "NOT USED: 2 unsupported .heic file"),
+        ({"skipped": {"unsupported .heic file": 2}}, "not used: 2 unsupported .heic file"),
     ],
 )
 def test_the_report_is_one_line(change, words):

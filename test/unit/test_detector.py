@@ -226,7 +226,8 @@ def refusal(config):
 
 def test_a_missing_file(tmp_path):
     path = tmp_path / "none.onnx"
-    assert refusal(DetectorConfig(model_path=str(path))) == f"detector model {path}: no such file"
+    says = f"detector.model_path: {path}: no such file; correct the path or leave it empty"
+    assert refusal(DetectorConfig(model_path=str(path))) == says
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,12 @@ def test_lens_distortion_is_removed(model, distortion):
 @pytest.mark.parametrize(
     ("matrix", "model", "distortion", "says"),
     [
-        (np.zeros((3, 3)), "plumb_bob", [], "the camera is not calibrated: its focal length is 0"),
+        (
+            np.zeros((3, 3)),
+            "plumb_bob",
+            [],
+            r"the camera is not calibrated: its focal length is 0; calibrate the camera \(camera_",
+        ),
         (MATRIX, "omni", [1.0], "distortion model: expected plumb_bob, rational_polynomial, equi"),
         (MATRIX, "omni", [], ""),
         (MATRIX, "plumb_bob", [0.1] * 4, ""),
@@ -122,8 +127,13 @@ def test_lens_distortion_is_removed(model, distortion):
             [0.1] * 5,
             "distortion of equidistant: expected 4 coefficients, found 5",
         ),
-        (MATRIX, "plumb_bob", [np.nan] * 5, "the calibration is not finite"),
-        (np.full((3, 3), np.inf), "plumb_bob", [], "the calibration is not finite"),
+        (MATRIX, "plumb_bob", [np.nan] * 5, "the calibration is not finite; calibrate the camera"),
+        (
+            np.full((3, 3), np.inf),
+            "plumb_bob",
+            [],
+            "the calibration is not finite; calibrate the camera",
+        ),
     ],
 )
 def test_invalid_calibrations_are_rejected(matrix, model, distortion, says):

@@ -246,7 +246,7 @@ def test_the_image_is_not_modified(detector, fake_classifier, astronaut):
 
 def test_an_invalid_detector_is_reported(fake_classifier):
     config = PipelineConfig(detector=DetectorConfig(model_path="none.onnx"))
-    with pytest.raises(DetectorError, match=r"none\.onnx: no such file"):
+    with pytest.raises(DetectorError, match=r"detector\.model_path: none\.onnx: no such file"):
         EmotionPipeline(config, classifier=fake_classifier)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import tokenize
 from pathlib import Path
+from reprlib import repr as short
 from typing import IO
 
 import numpy as np
@@ -43,10 +44,14 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
         raise ValueError("not in NumPy's format") from None
     if dtype.kind not in _KINDS or dtype.itemsize == 0:
         raise ValueError(f"expected numbers or text, found {dtype.itemsize} bytes of {dtype.name}")
-    possible = all(type(side) is int and side >= 0 for side in shape)  # True is an int, too
-    num_bytes = size - file.tell()
-    if not possible or math.prod(shape) * dtype.itemsize != num_bytes:
-        raise ValueError(f"expected the array that its header claims, found {num_bytes} bytes")
+    if not all(type(side) is int and side >= 0 for side in shape):  # True is an int, too
+        raise ValueError(f"expected sides of 0 and more in its header, found {short(shape)}")
+    expected_bytes, num_bytes = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if expected_bytes != num_bytes:
+        expected = str(expected_bytes) if expected_bytes <= sys.maxsize else f"over {sys.maxsize}"
+        raise ValueError(
+            f"expected {expected} bytes of data ({short(shape)}, {dtype.name}), found {num_bytes}"
+        )
     return shape, dtype
 
 

@@ -32,6 +32,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from reprlib import repr as short
 from typing import IO, Any
 
 import numpy as np
@@ -272,14 +273,16 @@ def read_metadata(folder: Path) -> DatasetMetadata:
         raise ValueError(f"{path}: no such file: not a complete dataset: {remedy}")
     try:
         values = parse_yaml(path.read_bytes())
-    except ValueError:
-        raise ValueError(f"{path}: not a YAML file: {_REBUILD}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: {_REBUILD}") from None
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
         raise ValueError(f"{path}: expected format {FORMAT}, found {version}: {_REBUILD}")
     metadata = from_dict(DatasetMetadata, values, str(path))
     if metadata.crop != crop_rule():
-        raise ValueError(f"{path}: its faces were aligned to another template: {_REBUILD}")
+        raise ValueError(
+            f"{path}: crop: expected {short(crop_rule())}, found {short(metadata.crop)}: {_REBUILD}"
+        )
     return metadata
 
 

@@ -84,7 +84,11 @@ class DataConfig(ValidatedConfig):
                     f"train: expected datasets other than valid and test, found {use.dataset!r}"
                 )
         if any(use.teacher_weight for use in self.train) != bool(self.teachers):
-            raise ValueError("teachers: expected together with a teacher_weight in train")
+            only = "teachers" if self.teachers else "a teacher_weight"
+            raise ValueError(
+                "teachers: expected teachers and a teacher_weight above 0 in train, "
+                f"found only {only}"
+            )
 
 
 def _use(item: object, where: str) -> DatasetUse:
@@ -312,7 +316,8 @@ def _held_out(config: DataConfig, folder: Path) -> tuple[FaceDataset, list[FaceD
             held_out.append(FaceDataset.open(path))
         else:
             _log.warning(
-                f"{path}: no dataset is there: nothing checks that none of it is trained on"
+                f"{path}: dataset not found: overlap with the training data is not checked; "
+                "prepare it, or remove it from data"
             )
     return valid, held_out
 
@@ -358,7 +363,7 @@ def _report_overlap(
     overlap = f"{dataset} and {other} share {len(names)} {kind}, such as {names[0]}"
     if not config.allow_overlap:
         raise ValueError(f"{overlap}: prepare splits that share none, or set allow_overlap: true")
-    _log.warning(f"allow_overlap: {overlap}: figures on {other} will be too good")
+    _log.warning(f"allow_overlap: {overlap}: metrics on {other} will be optimistic")
 
 
 def _warn_of_empty_classes(train: Faces, config: DataConfig) -> None:

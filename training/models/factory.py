@@ -10,7 +10,7 @@ from timm.layers import set_fused_attn
 from torch import nn
 
 from fer_ros.inference.model_store import InputSpec, find_model, read_manifest
-from fer_ros.models import build_model
+from fer_ros.models import MODELS, build_model
 from fer_ros.models.backbones.base import Backbone, BlockTrunk
 from fer_ros.models.backbones.pretrained import load_backbone, load_pretrained, read_state
 from fer_ros.models.baselines import ImageClassifier, TimmClassifier
@@ -49,12 +49,19 @@ def build(config: NetworkConfig) -> FaceNetwork:
     known = load_model(config.model) if config.model else None
     net = known.net if known else _build_fresh(config)
     if not hasattr(net, "side_px"):
-        raise ValueError(f"architecture {config.architecture}: gives no emotions to train")
+        known = ", ".join(name for name in MODELS if name != config.architecture)
+        raise ValueError(
+            f"network.architecture: {config.architecture} has no emotion output; "
+            f"expected one of {known}"
+        )
     if config.frozen_blocks:
         _freeze_blocks(net, config.frozen_blocks)
     if config.freeze_image:
         if not isinstance(net, TwoStream | ImageClassifier):
-            raise ValueError(f"{config.architecture} has no image stream")
+            raise ValueError(
+                f"network.freeze_image: {config.architecture} has no image stream; "
+                "remove the setting"
+            )
         net.image.freeze()
     return known or FaceNetwork(net, InputSpec(size_px=cast(int, net.side_px)))
 
@@ -66,14 +73,18 @@ def _build_fresh(config: NetworkConfig) -> nn.Module:
         if config.head_of:
             _start_head(net, config.head_of)
     elif config.landmarks:
-        raise ValueError(f"{config.architecture} has no landmark stream")
+        raise ValueError(
+            f"network.landmarks: {config.architecture} has no landmark stream; remove the setting"
+        )
     if isinstance(net, TwoStream | ImageClassifier):
         if config.image_weights:
             _start_image(net, [config.image_weights, *config.average_with])
         else:
             _start_pretrained(net.image)
     elif config.average_with:
-        raise ValueError(f"network.average_with: {config.architecture} has no image stream")
+        raise ValueError(
+            f"network.average_with: {config.architecture} has no image stream; remove the setting"
+        )
     elif config.image_weights and isinstance(net, TimmClassifier):
         load_backbone(net, Path(config.image_weights))
     elif config.image_weights:
@@ -148,7 +159,11 @@ def _start_head(net: TwoStream, model: str) -> None:
         if taken is not None and name == "fusion.position":  # class token, then scale by scale
             taken = torch.cat([taken[:, :1], taken[:, 1 - value.shape[1] :]], dim=1)
         if taken is None or taken.shape != value.shape:
-            raise ValueError(f"network.head_of: {name} of {model} does not fit")
+            found = "none" if taken is None else tuple(taken.shape)
+            raise ValueError(
+                f"network.head_of: {model}: expected {name} of shape {tuple(value.shape)}, "
+                f"found {found}"
+            )
         target[name] = taken
     net.load_state_dict(target)
 

@@ -37,7 +37,8 @@ def dlib_faces() -> dict[str, Tensor]:
         pair = layers[2 * index : 2 * index + 2]
         if [len(values) for values in pair] != [weights + width, 2 * width]:
             raise ValueError(
-                f"{path}: expected {name} of shape {tuple(expected.shape)}, found other"
+                f"{path}: {name}: expected {weights + width} weights and biases and {2 * width} "
+                f"affine values, found {[len(values) for values in pair]}"
             )
         convolution, affine = map(torch.from_numpy, pair)
         gain, offset = affine.split(width)

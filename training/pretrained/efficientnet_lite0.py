@@ -19,6 +19,9 @@ def efficientnet_lite0() -> dict[str, Tensor]:
     names = [name for name in state if "num_batches" not in name]
     for name, value in zip(names, values, strict=True):
         if state[name].shape != value.shape:
-            raise ValueError(f"{file}: expected {name} of shape {tuple(state[name].shape)}")
+            raise ValueError(
+                f"{file}: {name}: expected shape {tuple(state[name].shape)}, "
+                f"found {tuple(value.shape)}"
+            )
         state[name] = value
     return state

@@ -76,7 +76,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except _READ_ERRORS:
         raise ModelError(
             f"{path}: expected weights as a safetensors or PyTorch file, found something else: "
-            "the file is damaged or holds more than tensors; get it again"
+            "the file is damaged or holds more than tensors; download or export it again"
         ) from None
     return _state(loaded, path)
 

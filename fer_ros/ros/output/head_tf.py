@@ -37,6 +37,7 @@ class HeadTransformBroadcaster:
         self._info: CameraInfo | None = None
         self._is_rectified = is_rectified(image_topic)
         self._publisher = node.create_publisher(TFMessage, "/tf", _TF_DEPTH)
+        self._image_topic = image_topic
         topic = camera_info_topic(node, camera, image_topic)
         self._subscription = node.create_subscription(
             CameraInfo, topic, self._on_camera_info, image_qos("sensor_data")
@@ -76,16 +77,20 @@ class HeadTransformBroadcaster:
         """Calibration for images of this size (H, W); None while it may still arrive."""
         topic, info = self._subscription.topic_name, self._info
         if not header.frame_id:
-            raise ValueError("header.frame_id of the images is empty")
+            raise ValueError(
+                f"{self._image_topic}: header.frame_id is empty; set frame_id in the camera driver"
+            )
         if info is None:
             if monotonic() - self._created_s < _CAMERA_INFO_TIMEOUT_S:
                 return None
-            raise ValueError(f"no calibration received on {topic}")
+            raise ValueError(
+                f"no calibration received on {topic}; is camera_info published or remapped?"
+            )
         height, width = image_size(info)
         if (height, width) != size_hw:
             raise ValueError(
                 f"{topic} is for {width} x {height} pixels, the images have "
-                f"{size_hw[1]} x {size_hw[0]}"
+                f"{size_hw[1]} x {size_hw[0]}; calibrate the camera at this size"
             )
         try:
             return to_intrinsics(info, self._is_rectified)

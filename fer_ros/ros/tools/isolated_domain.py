@@ -90,4 +90,4 @@ def _find_shipped(name: Path) -> Path:
         for path in (parent / name, parent / "share" / "fer_ros" / name):
             if path.is_file():
                 return path
-    raise FileNotFoundError(f"{name}: not installed with fer_ros")
+    raise FileNotFoundError(f"{name}: not installed with fer_ros; reinstall fer_ros")

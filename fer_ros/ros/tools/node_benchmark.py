@@ -112,8 +112,12 @@ class LoadMeasurement:
         deadline_s = time.monotonic() + _STARTUP_TIMEOUT_S
         while not condition():
             self._executor.spin_once(timeout_sec=_POLL_INTERVAL_S)
-            if self._process.exit_code() is not None or time.monotonic() > deadline_s:
-                raise BenchmarkError(f"emotion node: expected {subject}, none arrived")
+            self._check_process(subject)
+            if time.monotonic() > deadline_s:
+                raise BenchmarkError(
+                    f"emotion node: expected {subject} within {_STARTUP_TIMEOUT_S:.0f} s, none "
+                    f"arrived; last line of its log: {self._process.last_error_line()}"
+                )
 
     def enable(self, enabled: bool) -> None:
         """Activate or deactivate the node."""
@@ -139,12 +143,19 @@ class LoadMeasurement:
             if is_due and image_rgb is not None:
                 self._node.publish(image_rgb)
             self._executor.spin_once(timeout_sec=0.0 if is_due else _POLL_INTERVAL_S)
-            if self._process.exit_code() is not None:
-                raise BenchmarkError("the emotion node ended")
+            self._check_process("images to be processed")
         cpu_s = self._cpu_s() - start_cpu_s
         results = self._node.num_results - start_results
         rss_mib = self._statistics.memory_info().rss / 2**20
         return NodeLoad(situation, results / elapsed_s, 100 * cpu_s / elapsed_s, rss_mib)
+
+    def _check_process(self, subject: str) -> None:
+        """Raise BenchmarkError, with what was awaited, when the node has ended."""
+        if self._process.exit_code() is not None:
+            raise BenchmarkError(
+                f"emotion node: expected {subject}, but it ended with exit code "
+                f"{self._process.exit_code()}: {self._process.last_error_line()}"
+            )
 
     def _wait_for_first_result(self, image_rgb: NDArray[np.uint8]) -> None:
         start_results = self._node.num_results

@@ -178,8 +178,20 @@ def _wait_for_result(
     deadline_s = time.monotonic() + _STARTUP_TIMEOUT_S
     while not observer.num_results and not stop_requested.is_set():
         executor.spin_once(timeout_sec=0.1)
-        if process.exit_code() is not None or time.monotonic() > deadline_s:
-            raise SoakError("the emotion node does not respond; see its log")
+        _check_process(process)
+        if time.monotonic() > deadline_s:
+            raise SoakError(
+                f"the emotion node published no result within {_STARTUP_TIMEOUT_S:.0f} s; "
+                f"last line of its log: {process.last_error_line()}"
+            )
+
+
+def _check_process(process: NodeProcess) -> None:
+    if process.exit_code() is not None:
+        raise SoakError(
+            f"the emotion node ended with exit code {process.exit_code()}; "
+            f"last line of its log: {process.last_error_line()}"
+        )
 
 
 def _samples(
@@ -193,10 +205,7 @@ def _samples(
     next_s = start_s + _SAMPLE_PERIOD_S
     while next_s <= start_s + duration_s and not stop_requested.is_set():
         executor.spin_once(timeout_sec=max(0.0, next_s - time.monotonic()))
-        if process.exit_code() is not None:
-            raise SoakError(
-                f"the emotion node ended with exit code {process.exit_code()}; see its log"
-            )
+        _check_process(process)
         if time.monotonic() >= next_s:
             yield _sample(observer, process.pid, next_s - start_s)
             next_s += _SAMPLE_PERIOD_S

@@ -90,12 +90,21 @@ def test_the_head_frame_is_a_child_of_the_image_frame(ros):
 @pytest.mark.parametrize(
     ("fields", "frame_id", "says"),
     [
-        (None, "eye", "no calibration received on /camera_info"),
-        ({}, "", "header.frame_id of the images is empty"),
+        (
+            None,
+            "eye",
+            "no calibration received on /camera_info; is camera_info published or remapped?",
+        ),
+        (
+            {},
+            "",
+            "/image: header.frame_id is empty; set frame_id in the camera driver",
+        ),
         (
             {"binning_x": 2},
             "eye",
-            "/camera_info is for 80 x 120 pixels, the images have 160 x 120",
+            "/camera_info is for 80 x 120 pixels, the images have 160 x 120; "
+            "calibrate the camera at this size",
         ),
         ({"d": [0.1] * 3}, "eye", "distortion of plumb_bob: expected 4, 5, 8, 12 or 14"),
         (
@@ -106,7 +115,8 @@ def test_the_head_frame_is_a_child_of_the_image_frame(ros):
         (
             {"width": 640, "height": 480},
             "eye",
-            "/camera_info is for 640 x 480 pixels, the images have 160 x 120",
+            "/camera_info is for 640 x 480 pixels, the images have 160 x 120; "
+            "calibrate the camera at this size",
         ),
     ],
 )

@@ -350,5 +350,6 @@ def test_without_hri_msgs_configuration_fails_with_a_reason(ros, capfd, monkeypa
     ros.node(EmotionNode, input_source="ros4hri").start()
     output = capfd.readouterr().err
     assert (
-        "cannot be configured: parameter input_source ros4hri: hri_msgs is not installed" in output
+        "cannot be configured: parameter input_source ros4hri: hri_msgs is not installed; "
+        "sudo apt install ros-$ROS_DISTRO-hri-msgs" in output
     )

@@ -94,5 +94,7 @@ def contents(root):
 
 def test_a_profile_that_was_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(isolated_domain, "_PROFILE", Path("config/no_such.xml"))
-    with pytest.raises(FileNotFoundError, match=r"config/no_such\.xml: not installed with fer_ros"):
+    with pytest.raises(
+        FileNotFoundError, match=r"config/no_such\.xml: not installed with fer_ros; reinstall"
+    ):
         isolated_domain.localhost_transport_env(tmp_path)

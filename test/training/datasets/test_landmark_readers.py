@@ -109,7 +109,7 @@ ERRORS = (
     (break_points(f"{{ {'3e38 ' * 136}}}"), "train", "1.pts: expected 68 points between braces"),
     (lost_picture, "train", "1.pts: expected an image of the same name next to it"),
     (three_hundred, "", "holds train, test: choose one with --split"),
-    (truncated_wflw, "train", "list_98pt_rect_attr_train.txt:1: expected 98 points and an image"),
+    (truncated_wflw, "train", "train.txt:1: expected 98 points and an image, found '1 2 3 a.jpg'"),
     (lost_wflw, "train", "name the folder of its images with --images"),
 )
 

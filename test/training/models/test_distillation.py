@@ -97,11 +97,14 @@ def test_unlabeled_faces_get_the_predicted_labels(tmp_path, padded_crops):
 
 
 @pytest.mark.parametrize(
-    "given",
-    [{"teachers": [TEACHER]}, {"train": [DatasetUse("mine", teacher_weight=0.5)]}],
+    ("given", "found"),
+    [
+        ({"teachers": [TEACHER]}, "teachers"),
+        ({"train": [DatasetUse("mine", teacher_weight=0.5)]}, "a teacher_weight"),
+    ],
 )
-def test_teachers_require_a_teacher_weight(given):
-    with pytest.raises(ValueError, match="teachers: expected together with a teacher_weight"):
+def test_teachers_require_a_teacher_weight(given, found):
+    with pytest.raises(ValueError, match=f"teachers: expected .* in train, found only {found}$"):
         DataConfig(**given)
 
 

@@ -108,10 +108,12 @@ def test_the_image_stream_starts_from_the_mean_of_several_files(tmp_path, landma
 
 
 def test_only_an_image_stream_has_a_mean(tmp_path):
-    with pytest.raises(ValueError, match="expected image_weights as well"):
+    with pytest.raises(
+        ValueError, match="expected image_weights as well, found none; set image_weights"
+    ):
         NetworkConfig(average_with=["a.safetensors"])
     config = NetworkConfig("vgg13", image_weights="a.safetensors", average_with=["b.safetensors"])
-    with pytest.raises(ValueError, match="average_with: vgg13 has no image stream"):
+    with pytest.raises(ValueError, match="average_with: vgg13 has no image stream; remove"):
         build(config)
 
 

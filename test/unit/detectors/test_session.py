@@ -100,7 +100,8 @@ def test_with_cuda_the_detector_runs_in_pytorch(cuda, published_centerface, devi
             None,
             (Runtime("cpu"), ""),
             "cpu",
-            "face detector on cpu: ONNX Runtime: this build is for the CPU only",
+            "face detector on cpu: ONNX Runtime: this build is for the CPU only; "
+            "install onnxruntime-gpu instead of onnxruntime",
         ),
         (
             "cuda",

@@ -170,7 +170,7 @@ def test_fp32_means_no_tf32(machine):
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_build_without_cuda_is_an_error(machine, device):
     machine([CPU])
-    with pytest.raises(ProviderError, match="this build is for the CPU only"):
+    with pytest.raises(ProviderError, match="for the CPU only; install onnxruntime-gpu instead"):
         provider_candidates(device)
 
 

@@ -76,7 +76,9 @@ def test_safetensors_are_read(tmp_path):
 def test_other_files_are_rejected(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(ModelError, match=f"{name}: expected weights .*get it again") as caught:
+    with pytest.raises(
+        ModelError, match=f"{name}: expected weights .*download or export it again"
+    ) as caught:
         read_state(path)
     assert "\n" not in str(caught.value)
 
@@ -88,7 +90,7 @@ def test_a_truncated_file_is_rejected(published, tmp_path, share, legacy):
     torch.save(published.state_dict(), path, _use_new_zipfile_serialization=not legacy)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ModelError, match=r"w\.pth: expected weights .*get it again"):
+    with pytest.raises(ModelError, match=r"w\.pth: expected weights .*download or export it again"):
         read_state(path)
 
 

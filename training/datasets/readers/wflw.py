@@ -7,7 +7,13 @@ correspond to iBUG's.
 from pathlib import Path
 
 from training.datasets.readers.w300 import landmark_sample
-from training.datasets.records import DatasetSource, SourceRequest, coordinates, split_of
+from training.datasets.records import (
+    DatasetSource,
+    SourceRequest,
+    coordinates,
+    split_of,
+    truncated_repr,
+)
 
 POINTS_OF_WFLW = (
     *(*range(0, 33, 2), *range(33, 38), *range(42, 47), *range(51, 60)),  # jaw, brows, nose
@@ -33,7 +39,9 @@ def read_wflw(request: SourceRequest) -> DatasetSource:
         *words, name = line.split() or [""]
         numbers = coordinates(words[:_NUM_COORDINATES])
         if len(numbers) != _NUM_COORDINATES:
-            raise ValueError(f"{table}:{number}: expected 98 points and an image, found others")
+            raise ValueError(
+                f"{table}:{number}: expected 98 points and an image, found {truncated_repr(line)}"
+            )
         samples.append(
             landmark_sample(name, folder / name, numbers.reshape(98, 2)[list(POINTS_OF_WFLW)])
         )
