@@ -118,7 +118,7 @@ class Classifier:
         return TorchBackend(self._source, self._config.device, self._config.threads)
 
     def warm_up(self) -> float:
-        """Trigger lazy initialization for all usual batch sizes, and open the CPU fallback.
+        """Trigger lazy initialization (``Backend.warm_up``), and open the CPU fallback.
 
         Returns the seconds that it took. Raises RuntimeError when no device can compute.
         """

@@ -1,8 +1,8 @@
 """Settings of every stage, one frozen dataclass each.
 
-The only defaults are here; parameter files and ROS parameters override them. The metadata of each
-field holds its description and, for numbers, its inclusive range. Both are validated on
-construction and become the descriptors of the ROS parameters.
+Defaults of the library are here; parameter files and ROS parameters override them. The metadata of
+each field holds its description and, for numbers, its inclusive range. Types and ranges are
+validated on construction. Descriptions and ranges become the descriptors of the ROS parameters.
 """
 
 import math
@@ -20,7 +20,8 @@ ROTATIONS = (0, 90, 180, 270)
 """Valid values of ``image_rotation``."""
 
 BALANCED, NATURAL = "balanced", "natural"
-"""Names of class priors: all emotions equally frequent, and as frequent as in everyday images."""
+"""Names of class priors: all emotions equally frequent, and the class shares that the manifest of a
+model gives; those of the shipped models are the shares of the votes of FER+."""
 
 
 def config_field(
@@ -151,8 +152,8 @@ class ClassifierConfig(ValidatedConfig):
     )
     prior: str = config_field(
         BALANCED,
-        "class prior of the probabilities: balanced, natural (as in FER+), or eight "
-        "comma-separated shares in the order of the labels",
+        "class prior of the probabilities: balanced, natural (for the shipped models, the class "
+        "shares of FER+'s votes), or eight comma-separated shares in the order of the labels",
     )
     threads: int = config_field(2, "CPU threads of the networks; 0: all cores", 0, 256)
 

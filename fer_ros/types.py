@@ -4,7 +4,8 @@ Conventions of the whole library:
 
 * images are RGB, uint8, ``(H, W, 3)``;
 * boxes are ``xyxy`` in float32 pixels of the frame, origin top left;
-* points are ``(x, y)`` in frame pixels (crop pixels between alignment and classifier only);
+* points are ``(x, y)`` in frame pixels (crop pixels only between a transform to the crop, such as
+  ``align``, and ``crop_to_frame``);
   68 points follow iBUG-68; 5 points are the eye on the left of the image, the eye on the right, the
   nose tip, the mouth corner on the left, the mouth corner on the right;
 * times are seconds of the image stamp;

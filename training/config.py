@@ -36,10 +36,11 @@ class NetworkConfig(ValidatedConfig):
             "with image_weights (model soups, Wortsman et al., 2022)"
         },
     )
-    freeze_image: bool = config_field(False, "keep the weights of the image backbone fixed")
+    freeze_image: bool = config_field(False, "freeze the trunk of the image backbone")
     frozen_blocks: int = config_field(
         0,
-        "number of first blocks of a convolutional backbone, after the stem, with fixed weights",
+        "number of first blocks of a convolutional backbone to freeze, together with the stem; "
+        "0: none",
         0,
         99,
     )

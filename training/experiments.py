@@ -56,7 +56,7 @@ ABLATIONS = (
     "small_balanced",
     "small_logit_adjusted",
 )
-"""The small model, the same in one stage, and variants of that with one choice undone."""
+"""The small model, the same in one stage, and variants of that with one difference each."""
 
 
 class Result(NamedTuple):

@@ -34,7 +34,7 @@ def _add_evaluate_bag(commands: Commands) -> None:
         "evaluate-bag",
         help="evaluate ROS 2 bags against labels",
         description="Replay every image of ROS 2 bags through the pipeline and score the "
-        "predictions against labels. Two runs give identical metrics.",
+        "predictions against labels. Two offline runs on one machine give identical metrics.",
     )
     parser.add_argument("bags", nargs="+", type=Path, metavar="BAG", help="folder, .mcap or .db3")
     parser.add_argument("--image-topic", metavar="T", help="default: the only image topic")

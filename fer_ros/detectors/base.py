@@ -79,7 +79,7 @@ def nms(
 
 
 def select(detections: FaceDetections, indices: NDArray[np.intp]) -> FaceDetections:
-    """Return the detections at ``indices``, in that order."""
+    """Return the detections at ``indices``, in that order; also takes a mask (N,) bool."""
     return FaceDetections(
         detections.boxes_xyxy[indices], detections.scores[indices], detections.points_xy[indices]
     )

@@ -42,7 +42,11 @@ class Backend(Protocol):
     fallback: str
 
     def warm_up(self) -> None:
-        """Trigger lazy initialization for all usual batch sizes. Raises RuntimeError."""
+        """Trigger lazy initialization: for every batch size on a GPU, by one crop on a CPU.
+
+        The largest batch size is 20 in ONNX Runtime; in PyTorch it is 16, that of the largest CUDA
+        graph. Raises RuntimeError.
+        """
         ...
 
     def run(self, crops_rgb: NDArray[np.uint8]) -> FacePredictions:

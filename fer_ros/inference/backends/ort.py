@@ -90,7 +90,7 @@ class OrtBackend:
             self.name += f" in {self.precision}"
 
     def warm_up(self) -> None:
-        """Run all usual batch sizes on a GPU, which loads its kernels on demand.
+        """Run batches of 1 to 20 crops on a GPU, which loads its kernels on demand; else one crop.
 
         Raises RuntimeError.
         """
