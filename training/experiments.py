@@ -1,10 +1,13 @@
-"""``python -m training.experiments DATA OUT``: the experiments of the thesis.
+"""``python -m training.experiments DATA OUT``: the experiments of Da Re's thesis.
+
+G. Da Re: "Attention mechanism and Visual Transformer models for Facial Emotion Recognition in
+natural settings", Politecnico di Milano, 2022-2023.
 
 Trains each experiment of ``EXPERIMENTS``, or each that is named, with its file in
 ``training/configs``. ``--epochs``, ``--max-samples`` and ``--batch-size`` give all of them the same
 smaller budget; ``--seeds`` repeats each with other seeds. The name ``ablations`` stands for the
 small model and variants of it. OUT gets a folder for each experiment and ``table.md`` with the best
-validation accuracy and the accuracy on AffectNet in the thesis. An experiment that fails, such as
+validation accuracy and the accuracy on AffectNet by Da Re. An experiment that fails, such as
 one whose weights are missing, is reported and the others run; run the same command again to
 complete it.
 """
@@ -45,7 +48,7 @@ EXPERIMENTS = {
     "poster_v2": 63.77,
     "two_stream_ferplus": None,
 }
-"""Accuracy in % on AffectNet-8: the thesis's (table 1), and POSTER++'s by its authors."""
+"""Accuracy in % on AffectNet-8: Da Re's (table 1), and POSTER++'s by its authors."""
 
 ABLATIONS = (
     "two_stream_ferplus",
@@ -141,7 +144,7 @@ def table(results: list[Result], budget: str) -> str:
 
 
 def select(names: list[str]) -> list[str]:
-    """Names of experiments; empty: those of the thesis. Raises ValueError for an unknown one."""
+    """Names of experiments; empty: those of Da Re. Raises ValueError for an unknown one."""
     names = list(ABLATIONS) if names == ["ablations"] else names or list(EXPERIMENTS)
     for name in names:
         if name not in {*EXPERIMENTS, *ABLATIONS}:

@@ -57,8 +57,8 @@ _PAGE = f"""\
 ```
 python -m training.pipeline_comparison {{base}} --write
 ```
-measured both pipelines with their default settings, in turn on the same frames of 640x480, \
-milliseconds a frame (median / mean):
+measured the pipelines of two commits with their default settings, in turn on the same frames of \
+640x480, milliseconds a frame (median / mean):
 
 {{table}}
 """

@@ -1,8 +1,8 @@
 """Baseline classifiers without landmarks.
 
-The thesis's baselines (ViT, Dosovitskiy et al., 2021; Swin, Liu et al., 2021), EmotiEffNet's
-network (Savchenko, 2022), the VGG13 of the FER+ labels (Barsoum et al., 2016), and a backbone of
-this package alone.
+The baselines of Da Re (training/RESULTS.md): ViT (Dosovitskiy et al., 2021) and Swin (Liu et al.,
+2021); EmotiEffNet's network (Savchenko, 2022), the VGG13 of the FER+ labels (Barsoum et al., 2016),
+and a backbone of this package alone.
 """
 
 from collections.abc import Mapping

@@ -58,8 +58,9 @@ _RATIOS = """
 ![Faces per second]({image})
 
 ## Ratios
-The first three rows compare times of a frame; a target that was missed stands beside its value. \
-The others are faces per second of `{model}`, in fp32 or int8, over those of the network named:
+The first three rows compare times of a frame. The others are faces per second of `{model}`, in \
+fp32 or int8, over those of the network named. Targets are acceptance limits of this project; a \
+value that misses its target is reported as it is:
 """
 
 _INTERVALS = """

@@ -1,4 +1,4 @@
-"""Plots of a training run, as in the thesis (figures 2, 4, 7 and 8)."""
+"""Plots of a training run, as in Da Re (``training.experiments``; figures 2, 4, 7 and 8)."""
 
 import io
 from collections.abc import Mapping, Sequence
