@@ -227,7 +227,7 @@ def _help(command: str) -> str:
 
 def _models() -> str:
     rows = [
-        "| model | FER+, prior `balanced` | FER+, prior `natural` | web photographs, prior "
+        "| model | FER+, prior `balanced` | FER+, prior `natural` | nhfi, prior "
         "`balanced` | landmark error |",
         "|---|---:|---:|---:|---:|",
     ]

@@ -29,7 +29,7 @@ def similarity(points_xy: NDArray[np.float32]) -> NDArray[np.float32]:
     """Estimate least-squares similarities (N, 2, 3) from five points (N, 5, 2) to the template.
 
     Closed form of Umeyama (1991) for two dimensions, without reflection. Points that do not
-    correlate with the template, such as five at one place, give an upright transform at scale 1
+    correlate with the template, such as five equal ones, give an upright transform at scale 1
     around their mean. Points that are not finite, or beyond 1e6 px, are replaced by the template.
     """
     is_usable = np.abs(points_xy).max(axis=(1, 2), keepdims=True, initial=0) < _MAX_COORDINATE_PX

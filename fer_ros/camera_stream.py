@@ -96,7 +96,7 @@ class CameraStream:
         self._assessor.reconfigure(config)
 
     def reset(self) -> None:
-        """Forget all faces: the next frame shows another place or time."""
+        """Forget all faces: the next frame shows another scene or time."""
         self._clock.reset()
         self._forget_faces()
 

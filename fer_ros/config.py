@@ -126,7 +126,7 @@ class SmootherConfig(ValidatedConfig):
 
 @dataclass(frozen=True)
 class QualityConfig(ValidatedConfig):
-    """Quality gate: which faces are read."""
+    """Quality gate: which faces are readable."""
 
     min_size_px: float = config_field(
         24.0, "minimum shorter side of the face box in the image", 0.0, 4096.0

@@ -40,7 +40,7 @@ class FaceCrop:
 
 
 class FaceCropPipeline:
-    """Reads faces that are already cropped.
+    """Classifies faces that are already cropped.
 
     Args:
         config: settings; those of detector and tracker are not used.

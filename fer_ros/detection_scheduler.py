@@ -111,10 +111,10 @@ class DetectionScheduler:
     ) -> FaceDetections:
         """Detect the faces of the next frame (H, W, 3), best score first, boxes inside the frame.
 
-        ``tracked`` are the confirmed faces of the previous frame, at the places of their landmarks;
-        ``propagated_ids`` names those that have landmarks. Such a face is returned unchanged when
-        no view of this frame covers it. Raises RuntimeError, one line, when the network cannot be
-        computed.
+        ``tracked`` are the confirmed faces of the previous frame, at the positions of their
+        landmarks; ``propagated_ids`` names those that have landmarks. Such a face is returned
+        unchanged when no view of this frame covers it. Raises RuntimeError, one line, when the
+        network cannot be computed.
         """
         is_first = self._start_frame(image_rgb, time_s, bool(tracked))
         if is_first:

@@ -118,7 +118,7 @@ def estimate_head_pose(points_xy: NDArray[np.float32], camera: CameraIntrinsics)
         if not is_solved:
             return None
         rvec, tvec = cv2.solvePnPRefineLM(_MODEL_POINTS_M, normalized, identity, None, rvec, tvec)
-    except cv2.error:  # such as all points at one place
+    except cv2.error:  # such as all points being equal
         return None
     if not np.isfinite([rvec, tvec]).all():
         return None

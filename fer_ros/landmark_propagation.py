@@ -67,8 +67,8 @@ class LandmarkPropagator:
     ) -> list[TrackedFace]:
         """Return the faces of this frame, moved as their landmarks moved.
 
-        Faces that were detected on this frame, and faces without landmarks, keep their place: only
-        a face at exactly its previous position was not detected.
+        Faces that were detected on this frame, and faces without landmarks, keep their position:
+        only a face at exactly its previous position was not detected.
 
         Args:
             faces: the tracked faces of the frame.

@@ -56,9 +56,9 @@ def corners_xyxy(box: Any) -> tuple[float, float, float, float]:
 
 
 def sorted_hypotheses(face: FaceEmotion) -> list[tuple[str, float]]:
-    """Return the emotions of a face and their probabilities; empty if it cannot be read.
+    """Return the emotions of a face and their probabilities; empty if it is not readable.
 
-    The stable label is first, also when another emotion is more probable for the moment. The others
+    The label is first, also when another emotion is more probable for the moment. The others
     follow by descending probability.
     """
     if face.emotion is None:
@@ -72,8 +72,8 @@ def best_expressible_emotion(
 ) -> tuple[str, float] | None:
     """Return the emotion to publish where only some can be expressed, and its probability.
 
-    This is the stable label if it is in ``expressible``, else the most probable emotion that is.
-    None if the face cannot be read.
+    This is the label of the face if it is in ``expressible``, else the most probable emotion that
+    is. None if the face is not readable.
     """
     return next((pair for pair in sorted_hypotheses(face) if pair[0] in expressible), None)
 

@@ -15,7 +15,7 @@ from fer_ros.types import FacePredictions, Frame, FrameFailure, FrameResult
 
 
 class MultiCameraPipeline:
-    """Reads the faces of several cameras, which share a detector and a classifier.
+    """Classifies the faces of several cameras, which share a detector and a classifier.
 
     Args:
         cameras: names of the cameras, or names with the id factory of each.
@@ -62,7 +62,7 @@ class MultiCameraPipeline:
             stream.reconfigure(config)
 
     def reset(self, camera: str) -> None:
-        """Forget the faces of a camera: its next frame shows another place or time."""
+        """Forget the faces of a camera: its next frame shows another scene or time."""
         self._streams[camera].reset()
 
     def live_ids(self, camera: str) -> list[str]:

@@ -11,7 +11,7 @@ _CAMERA = "camera"
 
 
 class EmotionPipeline:
-    """Reads the faces of one camera, frame by frame.
+    """Classifies the faces of one camera, frame by frame.
 
     Args:
         config: settings of every stage.
@@ -40,7 +40,7 @@ class EmotionPipeline:
 
     @property
     def classifier(self) -> Classifier:
-        """The network that reads the faces."""
+        """The network that classifies the faces."""
         return self._cameras.classifier
 
     @property
@@ -58,14 +58,14 @@ class EmotionPipeline:
         self._cameras.reconfigure(config)
 
     def reset(self) -> None:
-        """Forget all faces: the next frame shows another place or time."""
+        """Forget all faces: the next frame shows another scene or time."""
         self._cameras.reset(_CAMERA)
 
     def __call__(self, frame: Frame) -> FrameResult:
         """Return the faces of ``frame``, best detection score first.
 
         ``latency_ms`` has the stages detect, track, align, classify and smooth, also without a
-        face. A face that cannot be read leaves its smoothed emotion as it was.
+        face. A face that is not readable leaves its smoothed emotion as it was.
 
         Raises:
             RuntimeError: the frame cannot be processed, for example out of GPU memory. A later one

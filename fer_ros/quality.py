@@ -1,4 +1,4 @@
-"""Quality gate: decide whether a face is good enough to be read.
+"""Quality gate: decide whether a face is readable.
 
 Size and detection score are checked before the network, so that a rejected face costs no inference.
 Head yaw and blur need landmarks and the aligned crop, and are checked after it.
@@ -14,7 +14,7 @@ from fer_ros.types import TrackedFace
 
 
 def detection_rejection(face: TrackedFace, config: QualityConfig) -> str:
-    """Return why a detection is too small or too uncertain to be read; "" if it is neither."""
+    """Return why a detection is too small or too uncertain to be readable; "" if it is neither."""
     size_px = float((face.box_xyxy[2:] - face.box_xyxy[:2]).min())
     if size_px < config.min_size_px:
         return f"too small: {size_px:.0f} px, minimum {config.min_size_px:.0f}"
@@ -26,7 +26,7 @@ def detection_rejection(face: TrackedFace, config: QualityConfig) -> str:
 def landmark_rejection(
     points_xy: NDArray[np.float32], crop_rgb: NDArray[np.uint8], config: QualityConfig
 ) -> str:
-    """Return why a face cannot be read from its landmarks and crop; "" if it can.
+    """Return why a face is not readable by its landmarks and crop; "" if it is.
 
     Args:
         points_xy: 68 landmarks (68, 2), in pixels of the frame or of the crop; NaN from a network

@@ -1,4 +1,4 @@
-"""Smooth probabilities over time to a stable label, per face.
+"""Smooth probabilities over time and choose the label, per face.
 
 Two steps. An exponential moving average of log-probabilities, with weight ``1 - exp(-dt / tau)``,
 makes the result independent of the frame rate. Hysteresis then changes the label only when another
@@ -52,7 +52,7 @@ class Smoother:
     def update(
         self, face_id: str, stamp_s: float, probabilities: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], str]:
-        """Return smoothed probabilities (8,), which sum to 1, and the stable label.
+        """Return smoothed probabilities (8,), which sum to 1, and the label.
 
         A face that was not seen for ``reset_after_s`` starts again. StreamClock defines how other
         irregular stamps are taken.

@@ -4,10 +4,10 @@ Each track estimates the position and velocity of a face with a Kalman filter (c
 white-noise acceleration, in units of the box side). Tracks and detections are paired by the
 Hungarian algorithm (scipy's ``linear_sum_assignment``) on their affinity:
 
-* boxes that overlap, at the predicted place or at the last one, by their IoU;
+* boxes that overlap, at the predicted position or at the last one, by their IoU;
 * else the nearest boxes of similar size, for faces that moved too fast to overlap.
 
-A track that was missed in the previous frame is matched at two predicted places only: where the
+A track that was missed in the previous frame is matched at two predicted positions only: where the
 face is if it moved on, and where it is if it slowed down to a stop. It ranks after tracks that
 were not missed, so that a face that enters where another one left gets an id of its own.
 """

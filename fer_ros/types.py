@@ -175,7 +175,7 @@ class FaceEmotion:
 
     ``box_xyxy`` (4,) and ``points_xy`` (68, 2) in frame pixels, ``score`` of the detector in 0..1.
     ``probabilities`` (8,) in the order of EMOTIONS, smoothed over time; ``raw_probabilities`` (8,)
-    of this frame alone. ``emotion`` is the stable label after hysteresis. A face that
+    of this frame alone. ``emotion`` is the label, after hysteresis. A face that
     fails the quality gate has ``is_readable`` False, a ``rejection_reason`` and no emotion; its
     probabilities mean nothing. One that was rejected before the network has ``is_classified``
     False, and its points and probabilities are NaN. ``blendshapes`` (52,) in 0..1 of this frame

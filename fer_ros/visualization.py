@@ -25,7 +25,7 @@ _MAX_COORDINATE_PX = 1e5  # OpenCV cannot draw further out
 def draw(image_rgb: NDArray[np.uint8], faces: list[FaceEmotion]) -> NDArray[np.uint8]:
     """Copy the image (H, W, 3) and draw box, landmarks, label and probabilities of each face.
 
-    A face that cannot be read is gray, with the reason in place of the probabilities.
+    A face that is not readable is gray, with the reason in place of the probabilities.
     """
     canvas = np.array(image_rgb, np.uint8, order="C")
     line_px = max(_MIN_LINE_PX, round(min(canvas.shape[:2]) / 40))

@@ -1,9 +1,9 @@
 """``python -m training.detection_benchmark``: from which height on faces are found, and the cost.
 
 Portraits of which scikit-image and Matplotlib bring one each (E. Collins and G. Hopper, both in the
-public domain) appear in photographs without people, at every height and frame size. All plans see
-the same frames in turn, in one process. Times are CPU times of the process, so that their ratios
-hold on a busy machine. ``--write`` puts the results into BENCHMARKS.md and draws the plot.
+public domain) appear in background images without people, at every height and frame size. All plans
+see the same frames in turn, in one process. Times are CPU times of the process, so that their
+ratios hold on a busy machine. ``--write`` puts the results into BENCHMARKS.md and draws the plot.
 Fewer ``--sequences`` take proportionally less time; the page names their number.
 """
 

@@ -6,15 +6,15 @@
 protocols of ``training.datasets.ferplus_votes``, all of them or those of ``--protocol``;
 ``annotator_agreement`` estimates how often other people would give the same label. Single labels
 are scored as ``labels``, the landmarks of the network as ``landmarks``, where the faces have some.
-``--json`` writes all figures, ``--html`` one self-contained page.
+``--json`` writes all metrics, ``--html`` one self-contained page.
 
-``--model MODEL --update-model-card DATA``: all figures of a shipped model. DATA is the folder of
+``--model MODEL --update-model-card DATA``: all metrics of a shipped model. DATA is the folder of
 the datasets that the model was trained with; the model's folder gets ``metrics.json``, ``CARD.md``
 and the plots of the card. Besides FER+ by every protocol: ``ferplus-without-duplicates``, without
 the images that are in its training split, too; ``label-calibration``, the calibration as
-probabilities of the label; the web photographs, as ``nhfi``, and the other photographs of each
-source, with intervals over persons; the errors of blendshapes and landmarks, the latter also in
-photographs rotated by 20 degrees to either side; the latency on this CPU.
+probabilities of the label; nhfi, and lfwx for each of its sources, with intervals over persons; the
+errors of blendshapes and landmarks, the latter also in images rotated by 20 degrees to either side;
+the latency on this CPU.
 
 Every name is repeated with ``-flip``: the mean over an image and its mirror image. Models with
 class priors have all names at the natural one, and again with ``-balanced``. Crops are of uint8.
@@ -110,7 +110,7 @@ def check_labels(labels: str, annotated: bool, protocols: list[str], where: Path
 
 
 def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict[str, Any]:
-    """The figures on one dataset; no ``protocols``: all that fit.
+    """The metrics on one dataset; no ``protocols``: all that fit.
 
     Raises ValueError, one line, when it has nothing to score, or no votes for the protocols.
     """
@@ -134,7 +134,7 @@ def evaluate(classifier: Classifier, folder: Path, protocols: list[str]) -> dict
 def score_labels(
     classifier: Classifier, dataset: FaceDataset, protocols: list[str]
 ) -> dict[str, Any]:
-    """The figures of a dataset with votes, by protocol, or with labels."""
+    """The metrics of a dataset with votes, by protocol, or with labels."""
     counted: dict[str, NDArray[np.bool_]] = {"labels": np.ones(len(dataset), np.bool_)}
     votes = None
     if dataset.metadata.labels == "votes":
@@ -146,7 +146,7 @@ def score_labels(
 
 
 def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
-    """All figures of the card; ``datasets`` is a folder with FER+ and both sets of photographs."""
+    """All metrics of the card; ``datasets`` is a folder with FER+, nhfi and lfwx."""
     test, photographs, web = (datasets / f"{name}_test" for name in ("ferplus", "lfwx", "nhfi"))
     votes = FaceDataset.open(test).column("votes").astype(np.int64)
     counted = {name: keep(votes) for name, keep in PROTOCOLS.items()}
@@ -171,7 +171,7 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
 
 
 def score_web_photographs(classifier: Classifier, folder: Path) -> dict[str, Any]:
-    """The figures of the web photographs, as ``nhfi``, with accuracy by coverage."""
+    """The metrics on nhfi, with accuracy by coverage."""
     faces, persons = load_faces(folder), FaceDataset.open(folder).column("identity")
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     results = score(predictions, faces, {"nhfi": np.ones(len(faces), np.bool_)}, persons=persons)
@@ -195,7 +195,7 @@ def score_blendshapes(classifier: Classifier, folders: Iterable[Path]) -> dict[s
 
 
 def score_sources(classifier: Classifier, folder: Path) -> dict[str, Any]:
-    """The figures of a dataset with labels, as ``lfwx-SOURCE`` for each source of its faces."""
+    """The metrics of a dataset with labels, as ``lfwx-SOURCE`` for each source of its faces."""
     dataset = FaceDataset.open(folder)
     sources, persons = dataset.column("source"), dataset.column("identity")
     counted = {f"{dataset.metadata.name}-{name}": sources == name for name in np.unique(sources)}
@@ -258,7 +258,7 @@ def rotated(
 def landmark_scores(classifier: Classifier, folder: Path, degrees: float = 0.0) -> dict[str, Any]:
     """Mean, median and 95th percentile of the error over the distance of the outer eye corners.
 
-    Against the landmarks of the dataset, in photographs rotated to both sides by ``degrees``. None
+    Against the landmarks of the dataset, in images rotated to both sides by ``degrees``. None
     when the network has no landmarks.
     """
     padded_crops, points68 = load_landmarks([folder])
@@ -304,7 +304,7 @@ def _write_json(path: Path, results: dict[str, Any]) -> None:
 def evaluate_source(
     classifier: Classifier, source: DatasetSource, protocols: list[str], where: Path
 ) -> dict[str, Any]:
-    """The figures on images at ``where`` that are prepared for this once."""
+    """The metrics on images at ``where`` that are prepared for this once."""
     check_labels(source.labels, source.has_landmarks, protocols, where)
     with TemporaryDirectory() as folder:
         dataset = Path(folder) / where.resolve().stem
@@ -360,8 +360,8 @@ def _parser() -> argparse.ArgumentParser:
         help="which faces with votes count; can be repeated; default: all protocols",
     )
     add_options(parser)
-    parser.add_argument("--json", type=Path, help="file for all figures")
-    parser.add_argument("--html", type=Path, help="file for a page with images")
+    parser.add_argument("--json", type=Path, help="file for all metrics")
+    parser.add_argument("--html", type=Path, help="file for a page with plots")
     return parser
 
 

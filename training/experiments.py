@@ -120,7 +120,7 @@ def run(name: str, budget: dict[str, Any], seeds: int, data: Path, out: Path) ->
 def format_mean(values: tuple[float, ...]) -> str:
     """Mean in %, with the standard deviation of several values."""
     deviation = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{deviation} %"
+    return f"{100 * mean(values):.1f}{deviation}%"
 
 
 def table(results: list[Result], budget: str) -> str:
@@ -133,7 +133,7 @@ def table(results: list[Result], budget: str) -> str:
     ]
     for result in results:
         published = EXPERIMENTS.get(result.name)
-        affectnet = f"{published:.2f} %" if published else "-"
+        affectnet = f"{published:.2f}%" if published else "-"
         if result.error:
             cells = f"- | not run: {result.error} | -"
         else:

@@ -5,10 +5,10 @@ of MediaPipe's Face Landmarker (float16, version 1; Apache-2.0), which runs in t
 ``requirements/mediapipe.txt``. Adds ``blendshapes`` (N, 52) in 0..1 to the shards of the dataset,
 NaN where it detects no face. Run the same command again to resume one that was killed.
 
-The landmarker gets the views of ``training.datasets.labeling``. Its answers differ between views of
-one face: with ``--average-views``, meant for training splits, each label is the mean of those for
-the view, its mirror image (with the sides exchanged) and a smaller one. ``blendshape_views`` (N,)
-in the shards is the number of views, 3 or 1.
+The landmarker gets the views of ``training.datasets.labeling``. Its predictions differ between
+views of one face: with ``--average-views``, meant for training splits, each label is the mean of
+those for the view, its mirror image (with the sides exchanged) and a smaller one.
+``blendshape_views`` (N,) in the shards is the number of views, 3 or 1.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,10 +10,10 @@ with gray to 192 px and searched with a low threshold. Where no face is detected
 aligned by the median affine of its dataset, relative to the size of the image, so that no test
 image is lost; the column ``detected`` marks them. Images without labels are dropped instead.
 
-Photographs, AffectNet among them, are reduced to 320 px and padded by a gray margin, for faces at
-the border. Of several faces the one with the largest IoU with the given box is taken, and without a
-box the largest. Where no face is detected, the given landmarks are used (``detected`` is false); an
-image without landmarks is dropped.
+Uncropped images, those of AffectNet among them, are reduced to 320 px and padded by a gray margin,
+for faces at the border. Of several faces the one with the largest IoU with the given box is taken,
+and without a box the largest. Where no face is detected, the given landmarks are used (``detected``
+is false); an image without landmarks is dropped.
 
 The report counts what was dropped and names the images that cannot be decoded, or in which no face
 was detected. The exit code is 1 when the dataset is not of every image: some show no face and were

@@ -1,7 +1,7 @@
 """``python -m training.smoke_test OUT``: run every training step once, in less than a minute.
 
 One batch of eight images of one face, which come with a dependency, is prepared, used for
-pre-training and training, and the result is exported and evaluated. The metrics mean nothing.
+pretraining and training, and the result is exported and evaluated. The metrics mean nothing.
 Each command is printed before it runs, and its seconds after it; the first failure ends the test.
 All commands share this process, because importing PyTorch takes longer than running them.
 """

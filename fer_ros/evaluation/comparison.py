@@ -120,7 +120,7 @@ def to_text(comparison: Mapping[str, Any]) -> str:
         f"{BLOCK_S:g} s",
     ]
     lines += [f"note: {line}" for line in warnings(comparison)]
-    lines += ["", f"{'':<26} {'first':>8} {'second':>8} {'second - first, 95 %':>27}"]
+    lines += ["", f"{'':<26} {'first':>8} {'second':>8} {'second - first, 95%':>27}"]
     for name, metric in comparison["metrics"].items():
         interval = f"{metric['difference']:+.1%} ({metric['low']:+.1%} to {metric['high']:+.1%})"
         lines.append(

@@ -48,7 +48,7 @@ class Label:
         end_s: Seconds of ``clock``.
         emotion: Index into EMOTIONS.
         face: Track id of the face in the predictions, or LARGEST_FACE. With ``box_xyxy``, any name.
-        box_xyxy: Place of the face in pixels, a single point when its corners are equal.
+        box_xyxy: Position of the face in pixels, a single point when its corners are equal.
         bag: Name of the recording, empty for any.
         clock: What the times count.
     """
@@ -78,7 +78,7 @@ def topic_labels(bag: Bag, topic: str) -> list[Label]:
     ``std_msgs/String`` holds for the largest face from its time of receipt until the next message;
     an empty string ends it. ``hri_msgs/Expression`` and ``vision_msgs/Detection2DArray`` hold for
     the image with their stamp: the former for the face whose id the topic names, the latter for
-    the face at the same place.
+    the face at the same position.
 
     Raises:
         LabelError: The topic does not exist, has another type, or holds no or unknown labels.

@@ -44,7 +44,7 @@ class FacePrediction(NamedTuple):
         stamp_s: Seconds since the first image.
         id: Track id. Empty for a face that has a label and was not detected.
         box_xyxy: (4,) pixels. NaN for a face that was not detected.
-        emotion: Stable emotion after hysteresis, an index into EMOTIONS or NO_LABEL.
+        emotion: Label of the face, after hysteresis, an index into EMOTIONS or NO_LABEL.
         label: Ground truth, an index into EMOTIONS or NO_LABEL.
         target_face: The face that the label names.
         probabilities: (8,) smoothed over time, NaN if unknown.

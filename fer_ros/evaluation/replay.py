@@ -358,7 +358,7 @@ class _Prediction(NamedTuple):
 
     @classmethod
     def from_detection(cls, detection: Any, emotion_of: dict[str, int]) -> "_Prediction":
-        """Of a ``vision_msgs/Detection2D``, whose first hypothesis is the stable emotion."""
+        """Of a ``vision_msgs/Detection2D``, whose first hypothesis is the label."""
         box = np.array(corners_xyxy(detection.bbox))
         if not detection.results:
             return cls(detection.id, box, NO_LABEL, _UNKNOWN, _UNKNOWN)

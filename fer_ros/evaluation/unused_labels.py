@@ -32,5 +32,5 @@ def labels_without_face(labels: Collection[Label], face_ids: Collection[str]) ->
         return []
     return [
         f"{len(missing)} of {len(labels)} labels name faces that are not in the results, the first "
-        f"{missing[0]}; ids of faces differ between runs of a node: label places (x, y) instead"
+        f"{missing[0]}; ids of faces differ between runs of a node: label positions (x, y) instead"
     ]

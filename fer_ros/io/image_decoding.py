@@ -22,7 +22,7 @@ from fer_ros.io.errors import single_line
 from fer_ros.single_pixel import widen_single_pixel
 
 WarningCallback: TypeAlias = Callable[[str], object]
-"""Takes one line about an image that was decoded by a guess."""
+"""Takes one line about an image whose bit depth was inferred."""
 
 _JPEG_QUALITY = 90
 _JPEG_START = b"\xff\xd8\xff"

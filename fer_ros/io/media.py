@@ -190,7 +190,7 @@ def read_file(file: Path, warn: WarningCallback = ignore_warning) -> Iterator[Me
     """Yield the images of one file.
 
     Images of videos and animations have the time of the file's own clock. Damaged parts of videos
-    are skipped. ``warn`` takes one line about an image file that was decoded by a guess.
+    are skipped. ``warn`` takes one line about an image file whose bit depth was inferred.
 
     Raises:
         IncompleteMediaError: after the last image of a file, if some are missing.

@@ -50,8 +50,8 @@ def to_rgb(
 ) -> NDArray[np.uint8]:
     """Image (H, W, 3), RGB; it may share the memory of the message.
 
-    ``warn`` takes one line where the range of the image was guessed. Raises ConversionError when
-    the message is inconsistent or its encoding is unknown.
+    ``warn`` takes one line where the bit depth of the image was inferred. Raises ConversionError
+    when the message is inconsistent or its encoding is unknown.
     """
     if isinstance(message, CompressedImage):
         return decode_compressed(message, warn)
@@ -106,7 +106,7 @@ def to_detection_array(
 ) -> Detection2DArray:
     """Message with one detection per face: id, box in pixels, and hypotheses of all emotions.
 
-    The first hypothesis is the stable label after hysteresis; the others follow by decreasing
+    The first hypothesis is the label, after hysteresis; the others follow by decreasing
     probability. A face that is not readable has no hypotheses. ``names`` maps emotions to
     published names.
     """

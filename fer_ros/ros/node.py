@@ -34,7 +34,7 @@ _CONFIGURE_ERRORS = (ValueError, OSError, ImportError, RuntimeError)  # models, 
 
 
 class EmotionNode(LifecycleNode):
-    """Reads facial emotions in the images of one or more cameras, or in faces of another node.
+    """Recognizes emotions in the images of one or more cameras, or in faces of another node.
 
     * unconfigured: parameters can be set;
     * inactive: the models are loaded. After deactivation models on a GPU are unloaded until the

@@ -94,5 +94,5 @@ def test_labels_that_score_nothing_are_reported(tmp_path, astronaut):
         f"{source}: 1 of 2 labels hold for no image of the recording, which lasts 2.900 s; the "
         "first starts at 77.000 s",
         f"{source}: 1 of 2 labels name faces that are not in the results, the first f00099; ids of "
-        "faces differ between runs of a node: label places (x, y) instead",
+        "faces differ between runs of a node: label positions (x, y) instead",
     ]

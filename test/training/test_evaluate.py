@@ -144,7 +144,7 @@ def test_points_rotate_with_the_face(degrees):
 
 
 def test_landmarks_are_scored_on_labeled_faces(tmp_path):
-    """Points are 3 % of the eye distance off; the second face has no teacher's points."""
+    """Points are 3% of the eye distance off; the second face has no teacher's points."""
     truth = (FixedClassifier.points + 0.5) / 112
     off = 0.03 * np.linalg.norm(truth[36] - truth[45])
     points = np.stack([truth + np.array([off, 0]), np.full((68, 2), np.nan)]).astype(np.float32)
@@ -172,7 +172,7 @@ def test_landmarks_are_scored_on_labeled_faces(tmp_path):
     ],
 )
 def test_landmarks_are_scored_where_a_dataset_has_them(tmp_path, columns, names):
-    """They are 3 % of the eye distance off in one face, 9 % in another; one has none."""
+    """They are 3% of the eye distance off in one face, 9% in another; one has none."""
     truth = (FixedClassifier.points + 0.5) / 112
     off = np.array([0.03, 0.09, np.nan]) * np.linalg.norm(truth[36] - truth[45])
     points = np.stack([truth + np.array([shift, 0]) for shift in off]).astype(np.float32)
@@ -339,7 +339,7 @@ def test_images_are_prepared_and_scored(images, tmp_path, capsys):
     assert "two_stream_small on smiles_test" in html.read_text()
     output = capsys.readouterr().out
     assert "1 undecodable (truncated)" in output
-    assert "ferplus-3573-flip: images 2, accuracy (95 %) 100.0% (100.0 to 100.0)" in output
+    assert "ferplus-3573-flip: images 2, accuracy (95%) 100.0% (100.0 to 100.0)" in output
 
 
 def test_a_dataset_is_scored_without_preparation(datasets, model, capsys):

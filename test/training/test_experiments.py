@@ -60,7 +60,7 @@ def test_failed_experiments_are_reported_and_the_others_run(datasets, tmp_path, 
     rows = (out / "table.md").read_text().splitlines()
     assert rows[0] == "Budget of each: 1 epochs."
     assert "not run: no.pth: cannot be read" in rows[-2]
-    assert rows[-2].endswith("| 38.65 % |")
+    assert rows[-2].endswith("| 38.65% |")
     assert rows[-1].startswith("| `good` | ")
     assert re.search(r" \| 1 \| [\d.]+ % \| [\d.]+ % \| - \|$", rows[-1])
     assert capsys.readouterr().err.count("experiments: bad: no.pth") == 1
@@ -101,8 +101,8 @@ def test_several_seeds_are_different_runs_and_one_row(datasets, tmp_path):
 
 
 def test_one_value_has_no_deviation():
-    assert experiments.format_mean((0.5,)) == "50.0 %"
-    assert experiments.format_mean((0.5, 0.6)) == "55.0 ± 7.1 %"
+    assert experiments.format_mean((0.5,)) == "50.0%"
+    assert experiments.format_mean((0.5, 0.6)) == "55.0 ± 7.1%"
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_thresholds_can_change(pipeline):
 
 
 def test_a_crop_gives_the_same_emotion_as_its_frame(astronaut):
-    """By the model that is shipped, its landmarks within 3 % of the distance of the eyes."""
+    """By the model that is shipped, its landmarks within 3% of the distance of the eyes."""
     config = PipelineConfig(
         tracker=TrackerConfig(min_hits=1), smoother=SmootherConfig(time_constant_s=0)
     )

@@ -47,7 +47,7 @@ def test_the_first_frame_is_not_smoothed(config, emotion):
 
 @pytest.mark.parametrize("frames", [1, 3, 15, 60])
 def test_the_frame_rate_does_not_matter(frames):
-    """After one time constant the logarithms have gone 63 % of the way."""
+    """After one time constant the logarithms have gone 63% of the way."""
     smoother = Smoother(SLOW)
     smoother.update("f1", 0.0, sure("neutral"))
     for stamp_s in np.linspace(0.0, 0.5, frames + 1)[1:]:

@@ -1,8 +1,8 @@
 """What the commands share that add a teacher's measurements to the shards of a dataset.
 
 The teachers need a margin around the face. Tight crops are placed in a gray frame of twice their
-size; in photographs the face of the dataset is rotated upright, with its surroundings. This module
-does not import torch, which the environment of the teachers lacks.
+size; in uncropped images the face of the dataset is rotated upright, with its surroundings. This
+module does not import torch, which the environment of the teachers lacks.
 """
 
 import argparse

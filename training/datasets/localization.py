@@ -1,8 +1,8 @@
 """Face localization and alignment for datasets, by the two rules of ``training.prepare``.
 
 Tightly cropped faces: a detector needs surroundings, so each image is scaled to 128 px, padded with
-gray to 192 px and searched with a low threshold. Photographs are reduced to 320 px and padded by a
-gray margin, for faces at the border; where nothing is found, they are searched for all sizes.
+gray to 192 px and searched with a low threshold. Uncropped images are reduced to 320 px and padded
+by a gray margin, for faces at the border; where nothing is found, they are searched for all sizes.
 """
 
 import cv2
@@ -24,7 +24,7 @@ _MIN_IOU = 0.1  # with the given box; below, the face is another person's
 
 
 def make_dataset_detector(tight_crops: bool) -> FaceDetector:
-    """The detector for tightly cropped faces, or for photographs, in fp32 on every machine."""
+    """The detector for tightly cropped faces, or for uncropped images, in fp32 on every machine."""
     path = str(find_model(""))
     if tight_crops:
         return make_detector(

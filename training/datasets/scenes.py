@@ -1,7 +1,7 @@
-"""Frames of a camera, made of photographs without people and of portraits.
+"""Frames of a camera, made of background images and of portraits.
 
-scikit-image brings the photographs and a portrait of E. Collins, Matplotlib one of G. Hopper; both
-portraits are in the public domain.
+scikit-image has the background images and a portrait of E. Collins, Matplotlib one of G. Hopper;
+both portraits are in the public domain.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ _TEXTURES = ("brick", "chelsea", "coffee", "grass", "gravel", "motorcycle_left",
 
 
 def textured_frame(random: np.random.Generator, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """A part of a photograph without people (H, W, 3)."""
+    """A part of a background image, without people (H, W, 3)."""
     import skimage.data
 
     name = _TEXTURES[random.integers(len(_TEXTURES))]

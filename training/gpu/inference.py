@@ -1,4 +1,4 @@
-"""Answers, latency, throughput, whole frames and memory of inference on a device."""
+"""Predictions, latency, throughput, whole frames and memory of inference on a device."""
 
 from collections.abc import Callable, Iterator
 from functools import partial

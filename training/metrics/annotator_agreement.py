@@ -1,4 +1,4 @@
-"""Label noise of FER+: the accuracy that no classifier can exceed.
+"""Annotator agreement of FER+: how often other annotators would give the same label.
 
 The label of an image is the majority of ten annotators. Ten others would not always agree. How
 often is estimated from the votes: the opinion of the population about an image is modeled by a

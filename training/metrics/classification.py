@@ -1,4 +1,4 @@
-"""Metrics of probabilities against labels, with 95 % intervals.
+"""Metrics of probabilities against labels, with 95% intervals.
 
 Images of one person are not independent. Where persons are known, all intervals are percentile
 intervals of a bootstrap over persons, each with all of its images (cluster bootstrap; Field and
@@ -32,7 +32,7 @@ RESAMPLES = 2000
 SEED = 0
 MIN_PROBABILITY = 1e-9  # the logarithm of 0 is infinite
 _LEVELS = (2.5, 97.5)  # percentiles
-_Z = 1.959964  # of the normal distribution, for 95 %
+_Z = 1.959964  # of the normal distribution, for 95%
 _DIGITS = 4
 
 
@@ -166,8 +166,8 @@ def _rounded(value: NDArray[np.floating] | float) -> float | None:
 
 SCORE_HEAD = (
     "images",
-    "accuracy (95 %)",
-    "balanced accuracy (95 %)",
+    "accuracy (95%)",
+    "balanced accuracy (95%)",
     "macro F1",
     "ECE",
     "ECE to the votes",
@@ -177,7 +177,7 @@ SCORE_HEAD = (
 )
 """Header of ``score_cells``."""
 
-RECALL_HEAD = ("emotion", "images", "recall (95 %)", "most often taken for")
+RECALL_HEAD = ("emotion", "images", "recall (95%)", "most often taken for")
 """Header of ``recall_rows``."""
 
 
@@ -218,7 +218,7 @@ def confusions(metrics: dict[str, Any], max_count: int) -> list[str]:
     order = np.argsort(-fractions, axis=None)[:max_count]
     cells = [divmod(int(index), len(counts)) for index in order]
     return [
-        f"{EMOTIONS[cell[0]]} is read as {EMOTIONS[cell[1]]} in "
+        f"{EMOTIONS[cell[0]]} is classified as {EMOTIONS[cell[1]]} in "
         f"{_range(fractions[cell], [low[cell], high[cell]])} of its {total[cell]} images"
         for cell in cells
         if errors[cell]

@@ -139,7 +139,7 @@ def markdown_lines(measurements: GateMeasurements) -> Iterator[str]:
 
 
 def draw(measurements: GateMeasurements, path: Path) -> None:
-    """Plot the curves of all criteria from a coverage of 5 % on; below, they are mostly noise."""
+    """Plot the curves of all criteria from a coverage of 5% on; below, they are mostly noise."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     for column, name in enumerate(_THRESHOLDS):

@@ -65,7 +65,7 @@ def _find() -> Path:
 
 
 def _number(data: bytes, place: int) -> tuple[int, int]:
-    """The whole number at ``place``, and where it ends."""
+    """The integer at offset ``place``, and the offset of its end."""
     end = place + 1 + data[place]
     return int.from_bytes(data[place + 1 : end], "little"), end
 

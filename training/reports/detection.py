@@ -30,11 +30,11 @@ python -m training.detection_benchmark --write --sequences {{sequences}} --yunet
   --groups FOLDER
 ```
 measured these figures. FOLDER has photographs and their face boxes in `boxes.csv` (file, x, y, w, \
-h). A portrait appears in a \
-photograph without people, in frames with camera noise at 15 frames/s; it counts as found when the \
-tracker has confirmed it. Times are CPU times of the process with two threads, so that other \
-load does not change them. "Cost" is the mean time of one frame divided by that of one pass of \
-CenterFace, in fp32, at {REFERENCE_PX} px over the same frames, in the same run.
+h). A portrait appears in a background image without people, in frames with camera noise at 15 \
+frames/s; it counts as found when the tracker has confirmed it. Times are CPU times of the process \
+with two threads, so that other load does not change them. "Cost" is the mean time of one frame \
+divided by that of one pass of CenterFace, in fp32, at {REFERENCE_PX} px over the same frames, in \
+the same run.
 
 Share of the sequences in which a face of this height is found within the time that the heading \
 names:

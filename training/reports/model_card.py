@@ -31,14 +31,14 @@ from training.ssl.config import PretrainConfig
 _HEAD = """\
 # {name}
 
-Reads the eight emotions that a face displays, and 68 landmarks, from one aligned crop of \
-{size_px} px{gray}. Architecture `{architecture}` of `fer_ros.models`; `model.yaml` says what the \
-weights file is.
+Classifies the displayed emotion of a face into eight categories, and locates 68 landmarks, in one \
+aligned crop of {size_px} px{gray}. Architecture `{architecture}` of `fer_ros.models`; \
+`model.yaml` says what the weights file is.
 
 ## Use
 For robots and programs that adapt to people: the tone of a dialogue, the pace of a lesson, \
-figures over many faces. The output is a displayed expression, not what a person feels, means or \
-is going to do.
+statistics over many faces. The output is a displayed expression, not what a person feels, means \
+or is going to do.
 
 Not for decisions about people, such as hiring, grading, policing, insurance or care, and not for \
 finding out who a person is or whether a person lies. The European Union forbids emotion inference \
@@ -49,12 +49,12 @@ Article 5).
 - FER+: images of FER2013 (collected by web search for a competition of ICML 2013; for research, \
 the rights in the photographs stay with their owners) with ten votes an image (Barsoum et al., \
 2016; the votes under the MIT license). Trained on its train split without the images that stand \
-in its valid or test split as well; the temperature of answers at its class shares is from its \
-valid split.
+in its valid or test split as well; the temperature of predictions at its class shares is from \
+its valid split.
 {web}- Photographs of faces with one label each (lfwx: muxspace/facial_expressions; most are of \
 Labeled Faces in the Wild, LFW, for research): the landmarks of all, the emotions of LFW's, and in \
 the first stages those of the few hundred from films.
-- Landmarks were taught by MediaPipe's face mesh (Apache-2.0) and never by people.
+- Landmarks were trained on pseudo-labels from MediaPipe's face mesh (Apache-2.0) only.
 {teacher_weight}{image}
 The weights come under the license of this project. Before selling them, ask a lawyer \
 what the rights in the images mean for weights.
@@ -65,17 +65,17 @@ each stage reached and where the shipped run differs.
 ```
 {recipe}```
 
-## Figures
+## Metrics
 `python -m training.evaluate --model {name} --update-model-card DATA` measured them; \
 `metrics.json` holds them all. FER+ counts an image as the emotion with the most of its ten votes. \
-"Flip": mean over the image and its mirror image; the robot answers so for a new face. Rows cannot \
+"Flip": mean over the image and its mirror image; the node predicts so for a new face. Rows cannot \
 be compared with each other.
 
-In brackets are intervals of 95 %: of accuracy and balanced accuracy by a bootstrap over the \
-images (percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: \
-calibration error in 15 bins; to the votes: an answer is as right as the share of people who gave \
-it. NLL: negative log-likelihood of the label, in nats. Brier: squared error of the eight \
-probabilities. KL: divergence of the answer from the distribution of the votes, in nats.
+In brackets are intervals of 95%: of accuracy and balanced accuracy by a bootstrap over the images \
+(percentiles of {resamples} resamples), of each recall by Wilson's formula. ECE: calibration error \
+in 15 bins; to the votes: a prediction is as right as the share of annotators who chose it. NLL: \
+negative log-likelihood of the label, in nats. Brier: squared error of the eight probabilities. \
+KL: divergence of the prediction from the distribution of the votes, in nats.
 """
 
 _RECIPE = """\
@@ -97,14 +97,14 @@ _INT8 = "python -m training.quantize {} DATA models/{}\n"
 
 _LIMITS = """\
 ## Limits
-- The largest confusions on FER+, with intervals of 95 %: {confusions}.
+- The largest confusions on FER+, with intervals of 95%: {confusions}.
 - Rare emotions, of which the test split has fewer than {rare} faces: their recalls are {recalls}. \
 With so few faces the intervals are wide.
 - Most images of the training are of 48 px and frontal: profiles, masks, hands before the mouth, \
-light from behind and faces of a few pixels are read badly. A speaking mouth looks like surprise \
-or happiness.
-- People of whom the data has few (the very young and old, dark skin, some cultures) are read \
-worse. How much was not measured: the data does not say who is who.
+light from behind and faces of a few pixels are classified badly. A speaking mouth looks like \
+surprise or happiness.
+- People of whom the data has few (the very young and old, dark skin, some cultures) are \
+classified worse. How much was not measured: the data does not say who is who.
 - The landmarks follow the skin of the face mesh: on turned heads the far jaw differs from iBUG's.
 """
 
@@ -139,14 +139,14 @@ _WEB_DATA = (
     '- "Natural human face images for emotion recognition" (nhfi): photographs that one person '
     "collected with web searches and sorted into eight emotions (research use). About one label in "
     "ten is wrong. Trained on its train split; no person is in two splits. The temperature of the "
-    "balanced prior is from its valid split. Blendshapes were taught by MediaPipe's Face "
-    "Landmarker (Apache-2.0) on FER+, LFW and nhfi.\n"
+    "balanced prior is from its valid split. Blendshapes were trained on pseudo-labels from "
+    "MediaPipe's Face Landmarker (Apache-2.0) on FER+, LFW and nhfi.\n"
 )
 _PRIORS = (
     "`classifier.prior` selects the class prior. At `balanced`, the default, all emotions count as "
-    "equally frequent: a robot has to notice rare ones, and people the model never saw are read "
-    "better. `natural`, the class shares of the votes of FER+, is right more often where most "
-    "faces are neutral. All tables but this one and the next are at `natural`.\n"
+    "equally frequent: a robot has to notice rare ones, and people the model never saw are "
+    "classified better. `natural`, the class shares of the votes of FER+, is right more often "
+    "where most faces are neutral. All tables but this one and the next are at `natural`.\n"
 )
 _POINTS = {
     "nhfi": "nhfi, natural",
@@ -167,7 +167,7 @@ _COUNTED = {
 """What the rows of ``training.evaluate`` are called in the card."""
 
 _PHOTOGRAPHS = {"lfwx-lfw": "Labeled Faces in the Wild", "lfwx-film": "films"}
-"""The same of the photographs' test split, by source."""
+"""The same of the test split of lfwx, by source."""
 
 _MIN_RECALL_IMAGES = 10  # images of an emotion whose recall is printed
 _RARE = 100
@@ -203,7 +203,7 @@ def card_text(manifest: ModelManifest, results: dict[str, Any]) -> str:
 
 
 def web_figures(results: dict[str, Any]) -> dict[str, Any] | None:
-    """Figures of the web photographs at the balanced prior; None for a model without priors."""
+    """Metrics on nhfi at the balanced prior; None for a model without priors."""
     return results.get("nhfi-balanced")
 
 
@@ -259,8 +259,8 @@ def _meaning(results: dict[str, Any]) -> Iterator[str]:
     calibration, agreement = results["label-calibration"], results["annotator_agreement"]
     observed, simulated = (agreement[f"split_half_{kind}"] for kind in ("observed", "simulated"))
     yield (
-        "A probability of 80 % means that eight of ten people would call the face so, not that "
-        "most people do so with a probability of 80 %; for that it is underconfident, hence the "
+        "A probability of 80% means that eight of ten people would call the face so, not that "
+        "most people do so with a probability of 80%; for that it is underconfident, hence the "
         f"ECE. A further temperature of {calibration['temperature']:.2f}, fitted to the labels "
         f"of the valid split, makes it the probability of the label, with an ECE of "
         f"{calibration['ece']:.3f}."
@@ -281,12 +281,12 @@ def _recalls(metrics: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield table([RECALL_HEAD, *recall_rows(metrics)])
     yield ""
-    yield "![How often a label was read as each emotion](confusion.png)"
+    yield "![How often a label was classified as each emotion](confusion.png)"
     yield "![How often the most probable emotion was right](calibration.png)"
 
 
 def _web(results: dict[str, Any]) -> Iterator[str]:
-    """The web photographs at both class priors, and the blendshapes, of models that have them."""
+    """Metrics on nhfi at both class priors, and the blendshapes, of models that have them."""
     metrics = web_figures(results)
     if metrics is None:
         return
@@ -298,7 +298,7 @@ def _web(results: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield table([RECALL_HEAD, *recall_rows(metrics)])
     yield ""
-    yield "![How often a label of nhfi was read as each emotion](confusion_web.png)"
+    yield "![How often a label of nhfi was classified as each emotion](confusion_web.png)"
     yield ""
     pairs = zip(metrics["selective"]["coverage"], metrics["selective"]["accuracy"], strict=True)
     shares = ", ".join(f"{accuracy:.1%} at {share:.0%}" for share, accuracy in pairs)
@@ -313,7 +313,7 @@ def _web(results: dict[str, Any]) -> Iterator[str]:
 
 def _photographs(results: dict[str, Any]) -> Iterator[str]:
     yield (
-        "The photographs' test split, which has one label an image, without flip; recall (95 %) "
+        "The test split of lfwx, which has one label an image, without flip; recall (95%) "
         f"of the emotions with {_MIN_RECALL_IMAGES} images or more. Many labels of the images from "
         "films tell the scene and not the face:"
     )
@@ -341,8 +341,8 @@ def _landmarks(results: dict[str, Any]) -> Iterator[str]:
     metrics, turned = results["landmarks-lfwx"], results["landmarks-lfwx-rotated"]
     if metrics["median_nme"] is not None:
         yield (
-            f"Landmarks against the teacher's, on {metrics['images']} photographs of people "
-            f"whose photographs were not trained on, in distances of the outer eye corners: median "
+            f"Landmarks against the teacher's, on {metrics['images']} images of lfwx of people "
+            f"who are not in the training data, in distances of the outer eye corners: median "
             f"{metrics['median_nme']:.1%}, 95th percentile {metrics['p95_nme']:.1%}. With the "
             f"faces rotated by {turned['rotation_deg']:g} degrees to either side: median "
             f"{turned['median_nme']:.1%}, 95th percentile {turned['p95_nme']:.1%}."

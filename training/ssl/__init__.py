@@ -1,1 +1,1 @@
-"""Self-supervised pre-training."""
+"""Self-supervised pretraining."""

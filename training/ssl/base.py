@@ -1,4 +1,4 @@
-"""What the methods of self-supervised pre-training share."""
+"""What the methods of self-supervised pretraining share."""
 
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""k-nearest-neighbor accuracy of features, as a probe of pre-training."""
+"""k-nearest-neighbor accuracy of features, as a probe of pretraining."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812

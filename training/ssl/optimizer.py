@@ -1,4 +1,4 @@
-"""Optimizer and schedule of self-supervised pre-training."""
+"""Optimizer and schedule of self-supervised pretraining."""
 
 from lightly.utils.scheduler import cosine_schedule, cosine_warmup_schedule
 from torch import nn

@@ -63,7 +63,7 @@ class BagSummary:
     """Content of a new bag.
 
     ``skipped_folders`` are not named like emotions; ``errors`` are lines about images that are
-    missing or were decoded by a guess.
+    missing or have an inferred bit depth.
     """
 
     images: int

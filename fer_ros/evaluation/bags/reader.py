@@ -51,7 +51,8 @@ class BagImage(NamedTuple):
     def decode(self, warn: WarningCallback = ignore_warning) -> tuple[NDArray[np.uint8], str]:
         """Decode to RGB (H, W, 3) and the frame id.
 
-        ``warn`` takes one line where the range of the image was guessed. Raises ConversionError.
+        ``warn`` takes one line where the bit depth of the image was inferred. Raises
+        ConversionError.
         """
         try:
             message = from_bytes(self.type, self.data)

@@ -2,7 +2,7 @@
 
 Faces are paired by recording, time and label. Consecutive frames are correlated, so blocks of five
 seconds are resampled instead of single frames, and both sets get the same blocks. A difference is
-significant when the 95 % interval of its resamples excludes zero. Fewer than eight blocks are not
+significant when the 95% interval of its resamples excludes zero. Fewer than eight blocks are not
 enough to decide.
 """
 
@@ -28,7 +28,7 @@ _BlockCounts = tuple[NDArray, NDArray]
 class PairedComparison(NamedTuple):
     """``faces`` that both predicted, in ``num_blocks`` blocks of five seconds.
 
-    ``metrics`` has for each of METRICS the values ``first``, ``second``, ``difference``, its 95 %
+    ``metrics`` has for each of METRICS the values ``first``, ``second``, ``difference``, its 95%
     interval ``low`` to ``high``, and ``significant``, None with too few blocks.
     """
 

@@ -151,7 +151,7 @@ def _comparison_table(metrics: dict[str, Any]) -> Table:
         ]
         for name, metric in metrics.items()
     ]
-    return Table(["", "first", "second", "second - first, 95 %", ""], rows)
+    return Table(["", "first", "second", "second - first, 95%", ""], rows)
 
 
 def _bags_table(bags: dict[str, Any]) -> Table:

@@ -37,7 +37,7 @@ def timeline(table: PredictionTable, title: str, duration_s: float) -> bytes:
 
 
 def _plot_face(axis: Axes, face: PredictionTable, table: PredictionTable, name: str) -> None:
-    """Stacked probabilities; below them the stable emotion and the label as two bars."""
+    """Stacked probabilities; below them the label of the face and the ground truth as two bars."""
     readable = face.where(face.emotion != NO_LABEL)
     for rows in segments(readable, np.zeros(len(readable))):
         probabilities = readable.probabilities[rows].T

@@ -70,8 +70,8 @@ def _metrics(results: Iterable[EvaluationResult], counts: TemporalCounts) -> dic
 def classification(tables: list[PredictionTable]) -> dict[str, Any]:
     """Compute the classification metrics of all labeled faces that have a prediction.
 
-    The metrics are of the stable emotion that the node publishes; ``raw`` has those of each frame
-    alone, where known. Confidence is the largest probability of a face.
+    The metrics are of the label of the face, which the node publishes; ``raw`` has those of each
+    frame alone, where known. Confidence is the largest probability of a face.
     """
     table = PredictionTable.concatenate([table.where(table.is_scored) for table in tables])
     is_raw_known = ~np.isnan(table.raw).any(axis=1)

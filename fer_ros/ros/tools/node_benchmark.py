@@ -232,7 +232,7 @@ def main(args: list[str] | None = None) -> int:
         return 0
     for load in loads:
         print(
-            f"{load.situation:<28} {load.images_per_s:5.1f} images/s  {load.core_percent:5.1f} % "
+            f"{load.situation:<28} {load.images_per_s:5.1f} images/s  {load.core_percent:5.1f}% "
             f"of a core  {load.rss_mib:4.0f} MiB"
         )
     return 0

@@ -60,7 +60,7 @@ def test_the_recipe_lists_all_trainings(name, weights, words):
     folder = model_folders()[0]
     results = json.loads((folder / "metrics.json").read_text())
     card = replace(read_manifest(folder), name=name, weights=weights)
-    recipe = card_text(card, results).split("## Recipe")[1].split("## Figures")[0]
+    recipe = card_text(card, results).split("## Recipe")[1].split("## Metrics")[0]
     commands = [line for line in recipe.splitlines() if re.search("configs|int8", line)]
     assert len(commands) == len(words)
     assert all(word in command for word, command in zip(words, commands, strict=True))
@@ -174,7 +174,7 @@ def test_largest_confusions_come_first(confusion, most, words):
     for place, count in confusion.items():
         counts[place] = count
     lines = confusions({"confusion": counts.tolist()}, most)
-    pattern = r"(\w+) is read as \w+ in ([\d.]+)% \([\d.]+ to [\d.]+\) of its (\d+) images"
+    pattern = r"(\w+) is classified as \w+ in ([\d.]+)% \([\d.]+ to [\d.]+\) of its (\d+) images"
     matches = [re.fullmatch(pattern, line) for line in lines]
     assert [" ".join(match.groups()) for match in matches] == words
 
