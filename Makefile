@@ -12,7 +12,7 @@
 #   make fuzz [CASES=10000]                  invalid inputs at every interface
 #   make docs                                the documentation, out/docs/index.html
 #   make lint                                style, types, spelling, layers
-#   make clean, make distclean               products; products and .venv
+#   make clean, make distclean               build artifacts; these and .venv
 
 PYTHON ?= python3
 CAMERA ?=

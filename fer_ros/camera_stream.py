@@ -1,4 +1,4 @@
-"""Processing of one camera: detection and tracking before the network, smoothing after it."""
+"""Processing of one camera: detection and tracking before classification, smoothing after it."""
 
 from dataclasses import dataclass, replace
 
@@ -55,7 +55,7 @@ class PendingFrame:
 
 
 class CameraStream:
-    """Tracks and smooths the faces of one camera; the network runs in between.
+    """Tracks the faces of one camera before classification, and smooths the predictions after it.
 
     ``detector`` may be shared. ``new_id`` gives the ids of the faces.
     """

@@ -69,7 +69,7 @@ class DetectorConfig(ValidatedConfig):
         20.0, "height of the smallest face to find, in pixels of the frame", 8.0, 1000.0
     )
     budget_ms: float = config_field(
-        0.0, "mean time of detection per frame to aim for; 0: what min_face_px needs", 0.0, 1000.0
+        0.0, "target of the mean detection time per frame, ms; 0: no limit", 0.0, 1000.0
     )
     input_size_px: int = config_field(
         0,
@@ -79,14 +79,14 @@ class DetectorConfig(ValidatedConfig):
     )
     interval: int = config_field(
         1,
-        "with input_size_px, detect on one frame in this many; landmarks propagate the faces",
+        "detect on every Nth frame (with input_size_px only); landmarks move the boxes in between",
         1,
         100,
     )
     score_threshold: float = config_field(0.5, "minimum score of a detection", 0.0, 1.0)
     nms_iou_threshold: float = config_field(
         0.3,
-        "intersection over union above which the worse of two boxes is dropped",
+        "intersection over union above which the box with the lower score is dropped",
         0.0,
         1.0,
     )
@@ -102,7 +102,9 @@ class TrackerConfig(ValidatedConfig):
     match_iou_threshold: float = config_field(
         0.25, "minimum intersection over union for a box to continue a track", 0.0, 1.0
     )
-    max_age_s: float = config_field(0.5, "a face that is unseen for longer is forgotten", 0.0, 60.0)
+    max_age_s: float = config_field(
+        0.5, "seconds after which an undetected track is dropped", 0.0, 60.0
+    )
     min_hits: int = config_field(2, "detections before a new face is reported", 1, 100)
 
 

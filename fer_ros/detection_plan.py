@@ -1,8 +1,8 @@
 """Plan which parts of a frame a face detection network searches, and at which scale.
 
 A face detection network finds faces in a limited range of heights, in pixels of its input. A frame
-is therefore searched on several levels: the finest shows faces of the smallest height required
-for just large enough, each following one is four times coarser, and the coarsest shows the whole
+is therefore searched on several levels. On the finest level the smallest required faces are just
+large enough to be detected; each further level is four times coarser; the coarsest shows the whole
 frame at 160 px. Fine levels are cut into overlapping tiles. Small views share one input of the
 network (``pack_rectangles``), because each call has a fixed cost; large ones fill an input each.
 """

@@ -39,20 +39,20 @@ from fer_ros.detector import ImageDetector
 from fer_ros.types import FaceDetections, TrackedFace
 
 _COARSEST_PERIOD_S = 0.2
-_COARSE_PERIOD_S = 0.5  # of the levels between the coarsest and the finest
-_SEARCH_PERIOD_S = 0.4  # of the finest level: with the frame that confirms, half a second
-_MAX_SEARCH_PX_S = 1.26e6  # of the finest level; above, its period grows
-_TRACKING_SLOWDOWN = 2.0  # of a slow network's search while faces are classified
+_COARSE_PERIOD_S = 0.5  # period of the levels between the coarsest and the finest
+_SEARCH_PERIOD_S = 0.4  # period of the finest level; with the frame that confirms, half a second
+_MAX_SEARCH_PX_S = 1.26e6  # maximum search rate on the finest level; above, its period grows
+_TRACKING_SLOWDOWN = 2.0  # factor on a slow network's periods while faces are classified
 _VERIFY_PERIOD_S = 0.25
-_CANDIDATE_TIMEOUT_S = 0.5  # until a region is free; a lost face is searched for as long
-_FAST_MOTION_SIDES = 0.1  # of a face's side, from frame to frame: too fast for landmarks
-_MAX_REGIONS = 12  # in one frame, of which at most
-_MAX_CANDIDATES = 8
-_MAX_FULL_REGIONS = 4  # above, each gets a smaller view
+_CANDIDATE_TIMEOUT_S = 0.5  # a candidate waits so long for a free region, a lost face too
+_FAST_MOTION_SIDES = 0.1  # motion between two frames, in sides of the face: too fast for landmarks
+_MAX_REGIONS = 12  # maximum regions in one frame
+_MAX_CANDIDATES = 8  # maximum regions of candidates in one frame
+_MAX_FULL_REGIONS = 4  # with more regions, each gets a smaller view
 _SAME_CENTER_SIDES = 0.5
 _MIN_REPORTED_SLOWDOWN = 2.0
-_SLOW_PERIOD_S = 2.0  # of the finest level: 1920x1080 takes 0.95 s
-_SPEED_WEIGHT = 0.1  # of a new measurement in the running means
+_SLOW_PERIOD_S = 2.0  # a longer period of the finest level is reported; 1920x1080 takes 0.95 s
+_SPEED_WEIGHT = 0.1  # weight of a new measurement in the running means
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from fer_ros.types import FaceEmotion, FacePredictions, TrackedFace
 
 
 class FaceAssessor:
-    """Makes emotions of predictions, smoothed for each face of one camera.
+    """Applies the quality gate and smooths predictions to emotions, for each face of one camera.
 
     Args:
         config: thresholds of the quality gate, settings of the smoother.

@@ -28,12 +28,13 @@ _POSITION_NOISE = 0.05
 _INITIAL_VELOCITY = 3.0
 _ACCELERATION_NOISE = 5.0
 
-_STOP_TIME_CONSTANT_S = 0.35  # with which the velocity of a face that stops decays
+_STOP_TIME_CONSTANT_S = 0.35  # time constant with which the velocity of a stopping face decays
 _STATIC_WEIGHT = 0.8  # a face that moved on is more likely than one that stopped
 _PREDICTION_DECAY_S = 0.5  # time constant with which a prediction loses its weight
 _OVERLAP_BONUS = 2.0  # one pair that overlaps outweighs any number of pairs that are only near
-_MAX_CENTER_DISTANCE = 0.8  # of a face that does not overlap, in box sides
-_MAX_SIZE_RATIO = 2.0  # of such a face
+# Limits for a face whose box does not overlap that of the track.
+_MAX_CENTER_DISTANCE = 0.8  # distance of the centers, in box sides
+_MAX_SIZE_RATIO = 2.0  # ratio of the box sizes
 
 
 def _initial_covariance() -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ _MAX_NOISE_STD = 0.06
 class AugmentConfig(ValidatedConfig):
     """Strength of the augmentation; probabilities are per image."""
 
-    rotate_deg: float = config_field(12.0, "to either side", 0.0, 180.0)
+    rotate_deg: float = config_field(12.0, "maximum rotation to either side, degrees", 0.0, 180.0)
     scale: float = config_field(0.12, "fraction by which faces grow and shrink", 0.0, 0.5)
     shift: float = config_field(0.06, "fraction of the crop's side, in both directions", 0.0, 0.5)
     contrast: float = config_field(0.35, "fraction by which the contrast changes", 0.0, 1.0)

@@ -12,8 +12,8 @@ _MAX_LOG_TEMPERATURE = math.log(100)
 def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     """The temperature, in 0.01..100, that minimizes the cross-entropy of logits (N, 8).
 
-    ``targets``: distributions (N, 8), or classes (N,). Of logits whose highest one is always right,
-    the best temperature would be 0.
+    ``targets``: distributions (N, 8), or classes (N,). If every argmax is right, the loss has no
+    minimum above 0; the range bounds the result.
     """
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")

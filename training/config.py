@@ -74,7 +74,9 @@ class OptimizerConfig(ValidatedConfig):
     name: str = config_field("adamw", "an optimizer of timm.optim")
     lr: float = config_field(1e-3, "highest learning rate", 0.0, 1.0)
     warmup: float = config_field(0.1, "fraction of the steps in which the rate rises", 0.0, 1.0)
-    weight_decay: float = config_field(0.05, "of all parameters but vectors", 0.0, 1.0)
+    weight_decay: float = config_field(
+        0.05, "weight decay of all parameters except vectors", 0.0, 1.0
+    )
     max_grad_norm: float = config_field(5.0, "gradients are clipped to this norm", 0.0, 1e6)
     sam_rho: float = config_field(0.0, "radius of SAM (Foret et al., 2021); 0: off", 0.0, 1.0)
 
@@ -107,7 +109,7 @@ class LoopConfig(ValidatedConfig):
     ema_decay: float = config_field(0.0, "decay of the averaged weights; 0: no average", 0.0, 1.0)
     bf16: bool = config_field(False, "use bfloat16 autocast")
     compile: bool = config_field(False, "use torch.compile")
-    seed: int = config_field(0, "of all random draws", 0, 2**31)
+    seed: int = config_field(0, "seed of all random draws", 0, 2**31)
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class TrainConfig(LoopConfig):
 class LandmarkAugmentConfig(AugmentConfig):
     """Stronger views than those for emotions: landmarks move with the face."""
 
-    rotate_deg: float = config_field(30.0, "to either side", 0.0, 180.0)
+    rotate_deg: float = config_field(30.0, "maximum rotation to either side, degrees", 0.0, 180.0)
     scale: float = config_field(0.2, "fraction by which faces grow and shrink", 0.0, 0.5)
     shift: float = config_field(0.1, "fraction of the crop's side, in both directions", 0.0, 0.5)
     low_resolution: float = config_field(0.4, "probability of lost resolution", 0.0, 1.0)
@@ -167,7 +169,7 @@ class LandmarkOptimizerConfig(OptimizerConfig):
 
     lr: float = config_field(2e-3, "highest learning rate", 0.0, 1.0)
     warmup: float = config_field(0.15, "fraction of the steps in which the rate rises", 0.0, 1.0)
-    weight_decay: float = config_field(0.01, "of all parameters", 0.0, 1.0)
+    weight_decay: float = config_field(0.01, "weight decay of all parameters", 0.0, 1.0)
 
 
 @dataclass(frozen=True)

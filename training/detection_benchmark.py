@@ -1,6 +1,6 @@
 """``python -m training.detection_benchmark``: from which height on faces are found, and the cost.
 
-Portraits of which scikit-image and Matplotlib bring one each (E. Collins and G. Hopper, both in the
+Portraits of which scikit-image and Matplotlib ship one each (E. Collins and G. Hopper, both in the
 public domain) appear in background images without people, at every height and frame size. All plans
 see the same frames in turn, in one process. Times are CPU times of the process, so that their
 ratios hold on a busy machine. ``--write`` puts the results into BENCHMARKS.md and draws the plot.
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--yunet", metavar="FILE", help="measure YuNet as well")
     parser.add_argument("--groups", metavar="FOLDER", help="photographs with boxes.csv")
-    parser.add_argument("--write", action="store_true", help="BENCHMARKS.md and its plot")
+    parser.add_argument("--write", action="store_true", help="update BENCHMARKS.md and its plot")
     arguments = parser.parse_args(argv)
     try:
         plans = make_plans(arguments.yunet)

@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(
             f"--{name.replace('_', '-')}", type=int, help="replaces the value of each file"
         )
-    parser.add_argument("--seeds", type=int, default=1, help="runs of each")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds per experiment")
     arguments = parser.parse_intermixed_args(argv)  # names may follow the options
     try:
         names = select(arguments.names)

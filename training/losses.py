@@ -21,11 +21,13 @@ class LossConfig(ValidatedConfig):
         "votes",
         "votes: their distribution; sampled: one of them each time; majority: the most frequent",
     )
-    label_smoothing: float = config_field(0.0, "share that all classes get alike", 0.0, 1.0)
+    label_smoothing: float = config_field(0.0, "label smoothing factor", 0.0, 1.0)
     logit_adjustment: float = config_field(
-        0.0, "how far the class shares of each dataset are evened out; 1: all", 0.0, 2.0
+        0.0, "factor tau of logit adjustment (Menon et al., 2021); 0: off", 0.0, 2.0
     )
-    blendshape_weight: float = config_field(0.0, "of the blendshapes' error", 0.0, 100.0)
+    blendshape_weight: float = config_field(
+        0.0, "weight of the blendshapes' error in the loss", 0.0, 100.0
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,8 +45,8 @@ class CenterFace(SessionNetwork):
     def __init__(self, model_path: str = "", threads: int = 0, device: str = "cpu") -> None:
         """Load the network; an empty path is the published file. Raises DetectorError.
 
-        ``threads`` 0: one for each core. ``device``: auto, cpu, cuda or cuda:N. A file that is
-        named is computed in fp32 everywhere.
+        ``threads`` 0: one for each core. ``device``: auto, cpu, cuda or cuda:N. A file given by
+        ``model_path`` runs in fp32 on every device.
         """
         session = open_centerface(model_path, threads, device)
         super().__init__(session, is_fast_on_cpu=uses_int8(model_path))

@@ -50,6 +50,10 @@ def read_run(folder: Path) -> Run:
 def compare(first: Run, second: Run) -> dict[str, Any]:
     """Compare both runs on the faces that both predicted.
 
+    Keys: ``first`` and ``second`` describe the runs (folder, model, sha256, code, partial, faces);
+    ``only_in``: recordings of one run only; ``faces``, ``num_blocks`` and ``metrics``: those of
+    PairedComparison; ``temporal``: both values of each temporal metric (docs/evaluation.md).
+
     Raises RunError when there is no such face.
     """
     predictions = [

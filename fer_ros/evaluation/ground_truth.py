@@ -1,7 +1,7 @@
 """Ground-truth labels: which emotion a face shows, when, and which detected face is meant.
 
 A label holds for an interval or for one image, and for the face with its id, the face at its
-place or, without either, the largest face of the image.
+position or, without either, the largest face of the image.
 """
 
 from collections.abc import Iterable, Iterator
@@ -32,7 +32,7 @@ class LabelError(EvaluationError):
 
 
 class LabelClock(Enum):
-    """What the times of a label count. It is a property of the label's source."""
+    """Time base of a label, a property of the label's source."""
 
     RELATIVE = "relative"  # seconds since the first image
     STAMP = "stamp"  # header stamps, in the clock of the images
@@ -50,7 +50,7 @@ class Label:
         face: Track id of the face in the predictions, or LARGEST_FACE. With ``box_xyxy``, any name.
         box_xyxy: Position of the face in pixels, a single point when its corners are equal.
         bag: Name of the recording, empty for any.
-        clock: What the times count.
+        clock: Time base of ``start_s`` and ``end_s``.
     """
 
     start_s: float

@@ -180,8 +180,8 @@ def _open(graph: bytes, threads: int, provider: Provider, cuda_device: str) -> O
 def _open_tensorrt(open_graph: Callable[[], OnnxSession], folder: Path) -> OnnxSession:
     """Open a session with the engines of ``folder``, or build them again where they are damaged.
 
-    Engines that another failure leaves without use, such as a full GPU, are kept. Raises
-    RuntimeError and OSError.
+    Engines are kept when the failure has another cause, such as a full GPU. Raises RuntimeError and
+    OSError.
     """
     try:
         return open_graph()

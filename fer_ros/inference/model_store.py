@@ -29,7 +29,7 @@ from fer_ros.types import TEMPLATE_XY
 MANIFEST_FILE = "model.yaml"
 FORMAT = 1
 INT8_SUFFIX = "_int8"
-"""What follows the name of a model in that of its int8 variant."""
+"""Suffix of the folder of an int8 variant."""
 
 _OPTIONAL_KEYS = {"priors", "quantized_from"}
 # Text fields of a manifest: key, pattern, description.

@@ -74,8 +74,8 @@ def parse_priors(values: Any) -> dict[str, Prior]:
 def select_prior(priors: Mapping[str, Prior], setting: str) -> Prior | None:
     """The prior that ``classifier.prior`` selects; None leaves probabilities as they are.
 
-    Own shares take the temperature of ``balanced``. A model without priors knows ``balanced``
-    only. Raises ValueError naming the prior that is missing.
+    Custom class shares use the temperature of ``balanced``. A model without priors knows
+    ``balanced`` only. Raises ValueError naming the prior that is missing.
     """
     if not priors and setting == BALANCED:
         return None

@@ -13,7 +13,7 @@ from fer_ros.io.image_decoding import MAX_PIXELS, PILLOW_ERRORS, ConversionError
 _ANIMATED_FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP", ".avif": "AVIF"}
 _PAGED_FORMATS = {".tif": "TIFF", ".tiff": "TIFF"}
 _GIF_TRAILER = b"\x3b"
-_MIN_DURATION_MS = 20  # browsers show shorter frames for the next
+_MIN_DURATION_MS = 20  # browsers replace shorter durations by the default below
 _DEFAULT_DURATION_MS = 100
 _OPEN_ERRORS = (*PILLOW_ERRORS, UnidentifiedImageError, Image.DecompressionBombError)
 

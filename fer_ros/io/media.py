@@ -32,7 +32,8 @@ _HEIF_PACKAGE = "pillow_heif"
 _EDITED_SUFFIXES = {".mp4", ".m4v", ".mov"}
 _COUNTED_SUFFIXES = _EDITED_SUFFIXES | {".avi"}  # they store the number of their images
 _MAX_EDITED = 2  # images that an edit list may leave out without damage
-_MAX_UNCOUNTED_S = 1.0  # by which sound may be longer than the images, where these are not counted
+# Audio may exceed the images by this in containers without a frame count.
+_MAX_UNCOUNTED_S = 1.0
 _MAX_FAILED_READS = 250  # in sequence, in a damaged part
 _DEFAULT_FPS = 25.0
 
@@ -175,7 +176,7 @@ def is_video(file: Path) -> bool:
 
 
 def count_images(file: Path) -> int:
-    """Return 1 for an image, the promised number for a video, 0 if that is unknown."""
+    """Return 1 for an image, the frame count in the header of a video, 0 if that is unknown."""
     if not is_video(file):
         return 1
     if file.suffix.lower() in IMAGE_SUFFIXES:
@@ -299,7 +300,7 @@ class _VideoReader:
         return promised > 0 and len(self._stamps_s) >= promised
 
     def _check_complete(self, promised: int, duration_s: float) -> None:
-        """Raise if there are no images, or fewer than the file promises."""
+        """Raise if there are no images, or fewer than the file header states."""
         count = len(self._stamps_s)
         if not count:
             raise MediaError(f"{self._file}: not an image or video that OpenCV can read")

@@ -73,7 +73,7 @@ class Vgg13(nn.Module):
 class ImageClassifier(nn.Module):
     """A backbone with global average pooling: TwoStream without the landmark stream.
 
-    It costs a quarter of TwoStream's compute, which makes it the place to fine-tune the trunk.
+    It costs a quarter of TwoStream's compute and is used to fine-tune the trunk.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ImageClassifier(nn.Module):
         classes: int = len(EMOTIONS),
         blendshapes: bool = False,
     ) -> None:
-        """``blendshapes``: adds a linear layer for them, which teaches the trunk what moves."""
+        """``blendshapes``: adds a linear layer for them, as an auxiliary task."""
         super().__init__()
         self.image = make_backbone(image)
         self.drop = nn.Dropout(drop)

@@ -13,7 +13,7 @@ _WIDTHS = (24, 48, 32)  # at 14x14, at 7x7, and in front of the MLP
 class BlendshapeHead(nn.Module):
     """52 blendshapes of a face.
 
-    Where an iris, a lid or a lip is, only the finer maps tell. Convolutions take them from 28x28
+    Only the finer maps resolve irises, lids and lips. Convolutions take them from 28x28
     and 14x14 to 7x7; an MLP gets the result, the landmarks, and the pooled features.
     """
 

@@ -293,7 +293,7 @@ def test_a_parameter_dump_loads_back_into_a_running_node(ros):
 def shipped_text():
     """What the parameter file of the package has to say: every parameter as it is by itself."""
     lines = [
-        "# All parameters of emotion_node, each with its default: change what does not suit.",
+        "# All parameters of emotion_node, each with its default: change as needed.",
         "# Ranges: ros2 param describe /emotion_node detector.score_threshold",
         "/**:",
         "  ros__parameters:",

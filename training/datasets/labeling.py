@@ -1,4 +1,4 @@
-"""What the commands share that add a teacher's measurements to the shards of a dataset.
+"""Shared code of the commands that add pseudo-labels to the shards of a dataset.
 
 The teachers need a margin around the face. Tight crops are placed in a gray frame of twice their
 size; in uncropped images the face of the dataset is rotated upright, with its surroundings. This
@@ -120,5 +120,5 @@ def make_parser(about: str) -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(description=about)
     arguments.add_argument("source", type=Path)
     arguments.add_argument("dataset", type=Path)
-    arguments.add_argument("--images", type=Path, help="as it was given to training.prepare")
+    arguments.add_argument("--images", type=Path, help="image folder given to training.prepare")
     return arguments

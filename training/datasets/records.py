@@ -205,7 +205,7 @@ def truncated_repr(value: object) -> str:
 
 
 def is_image_file(file: Path) -> bool:
-    """Whether the name of a file promises an image that OpenCV reads."""
+    """Whether the name of a file is that of an image that OpenCV reads."""
     suffix = file.suffix.lower()
     if suffix in _OTHER_IMAGE_SUFFIXES:
         return file.is_file() and cv2.haveImageReader(str(file))

@@ -1,7 +1,7 @@
 """Arrays in NumPy's format (NEP 1) from files that may be anything: numbers and text, no objects.
 
-NumPy's own reader allocates as many items as a header claims. Here a header is believed only
-when it claims just the bytes that are there.
+NumPy's own reader allocates as many items as a header states. Here a header is accepted only when
+it states exactly the bytes of data that follow.
 """
 
 import math

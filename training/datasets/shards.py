@@ -100,7 +100,7 @@ class DatasetMetadata(ValidatedConfig):
     name: str = config_field("", "datasets of one name share identities and dup_groups")
     split: str = config_field("", "train, valid or test, of a source that has several")
     classes: int = config_field(8, "7: without contempt", 7, 8)
-    numbering: str = config_field("", "of class folders that are numbers")
+    numbering: str = config_field("", "numbering of class folders whose names are numbers")
     tight_crops: bool = config_field(True, "faces fill their images")
     labels: str = config_field("", "votes, label, or empty: unlabeled")
     count: int = config_field(0, "faces", 0, 10**9)
@@ -110,7 +110,7 @@ class DatasetMetadata(ValidatedConfig):
     )
     source_digest: str = config_field("", "digest of the samples that it was made from")
     sha256: str = config_field(
-        "", "of the arrays of all shards, without the landmarks and blendshapes of teachers"
+        "", "sha256 of the arrays of all shards, without landmarks and blendshapes of teachers"
     )
 
 

@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 class DatasetUse(ValidatedConfig):
     """A dataset to train on, and how."""
 
-    dataset: str = config_field("", "its folder below DATA")
+    dataset: str = config_field("", "folder of the dataset below DATA")
     weight: float = config_field(1.0, "weight of each sample in the loss", 0.0, 100.0)
-    smoothing: float = config_field(0.0, "label smoothing", 0.0, 1.0)
+    smoothing: float = config_field(0.0, "label smoothing factor", 0.0, 1.0)
     sources: list[str] = field(
         default_factory=list, metadata={"description": "only samples of these sources; empty: all"}
     )

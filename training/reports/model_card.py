@@ -239,7 +239,7 @@ def _teachers_line(manifest: ModelManifest) -> str:
 
 
 def _image_weights(manifest: ModelManifest) -> str:
-    """The line about what the image stream knew before the training."""
+    """The line about the initial weights of the image stream."""
     if not manifest.architecture.startswith("two_stream"):
         return ""
     stream = manifest.config.get("image", "efficientnet_lite0")
@@ -259,18 +259,18 @@ def _meaning(results: dict[str, Any]) -> Iterator[str]:
     calibration, agreement = results["label-calibration"], results["annotator_agreement"]
     observed, simulated = (agreement[f"split_half_{kind}"] for kind in ("observed", "simulated"))
     yield (
-        "A probability of 80% means that eight of ten people would call the face so, not that "
-        "most people do so with a probability of 80%; for that it is underconfident, hence the "
-        f"ECE. A further temperature of {calibration['temperature']:.2f}, fitted to the labels "
-        f"of the valid split, makes it the probability of the label, with an ECE of "
+        'Probabilities estimate the fraction of annotators who choose an emotion (column "ECE to '
+        'the votes"). As probabilities of the majority label they are underconfident (column '
+        f'"ECE"). A further temperature of {calibration["temperature"]:.2f}, fitted to the '
+        "labels of the valid split, makes them probabilities of the label, with an ECE of "
         f"{calibration['ece']:.3f}."
     )
     yield ""
     yield (
-        f"As many other annotators would give {agreement['reannotation_agreement']:.1%} of the "
-        "same labels, and the majority of the population "
-        f"{agreement['population_majority_agreement']:.1%}, as "
-        "`training.metrics.annotator_agreement` estimates from the votes. Check of the estimate: "
+        "A second group of ten annotators would repeat an estimated "
+        f"{agreement['reannotation_agreement']:.1%} of the labels, and the majority of the "
+        f"population {agreement['population_majority_agreement']:.1%} "
+        "(`training.metrics.annotator_agreement`, from the votes). Check of the estimate: "
         f"two halves of the annotators agree on {observed:.1%}, those of simulated ones on "
         f"{simulated:.1%}."
     )

@@ -19,8 +19,10 @@ class PretrainOptimizerConfig(ValidatedConfig):
     lr: float = config_field(5e-4, "highest learning rate", 0.0, 1.0)
     final_lr: float = config_field(1e-6, "learning rate in the end", 0.0, 1.0)
     warmup: float = config_field(0.1, "fraction of the steps in which the rate rises", 0.0, 1.0)
-    weight_decay: float = config_field(0.04, "of all parameters but vectors", 0.0, 1.0)
-    final_weight_decay: float = config_field(0.2, "its value in the end", 0.0, 1.0)
+    weight_decay: float = config_field(
+        0.04, "weight decay of all parameters except vectors, at first", 0.0, 1.0
+    )
+    final_weight_decay: float = config_field(0.2, "weight decay in the end", 0.0, 1.0)
     beta2: float = config_field(0.999, "decay of the second moments", 0.0, 0.999999)
     max_grad_norm: float = config_field(3.0, "gradients are clipped to this norm", 0.0, 1e6)
 

@@ -46,18 +46,26 @@ class DinoConfig(ValidatedConfig):
     local_crop_size_px: int = config_field(48, "side of a local view", 8, 1024)
     local_crop_min_area: float = config_field(0.2, "smallest fraction of the crop", 0.01, 1.0)
     local_crop_max_area: float = config_field(0.5, "largest fraction of the crop", 0.01, 1.0)
-    student_temperature: float = config_field(0.1, "of the student's softmax", 0.001, 10.0)
+    student_temperature: float = config_field(
+        0.1, "temperature of the student's softmax", 0.001, 10.0
+    )
     teacher_temperature_start: float = config_field(
-        0.04, "of the teacher's softmax, at first", 0.001, 10
+        0.04, "temperature of the teacher's softmax, at first", 0.001, 10
     )
-    teacher_temperature: float = config_field(0.05, "of the teacher's softmax", 0.001, 10.0)
+    teacher_temperature: float = config_field(
+        0.05, "temperature of the teacher's softmax, after the warmup", 0.001, 10.0
+    )
     teacher_temperature_warmup: float = config_field(
-        0.3, "fraction of the steps in which it rises", 0.0, 1.0
+        0.3, "fraction of the steps in which the teacher's temperature rises", 0.0, 1.0
     )
-    teacher_momentum: float = config_field(0.99, "at first; a cosine takes it to 1", 0.0, 1.0)
+    teacher_momentum: float = config_field(
+        0.99, "momentum of the teacher's weights, at first; a cosine takes it to 1", 0.0, 1.0
+    )
     freeze_epochs: int = config_field(1, "epochs with fixed prototypes", 0, 10000)
     ibot: float = config_field(1.0, "weight of the loss of masked patches", 0.0, 100.0)
-    mask_probability: float = config_field(0.5, "that a global view is masked", 0.0, 1.0)
+    mask_probability: float = config_field(
+        0.5, "probability that a global view is masked", 0.0, 1.0
+    )
     min_mask_ratio: float = config_field(0.1, "smallest fraction of masked patches", 0.0, 1.0)
     max_mask_ratio: float = config_field(0.5, "largest fraction of masked patches", 0.0, 1.0)
     koleo: float = config_field(0.1, "weight of the KoLeo loss", 0.0, 100)

@@ -203,7 +203,7 @@ class Bag:
 
 
 def expected_images(path: Path, topic: str | None) -> int:
-    """Number of images that the metadata promises, without opening the bag. 0 if unknown."""
+    """Number of images that the metadata states, without opening the bag. 0 if unknown."""
     metadata = read_metadata(path)
     return sum(
         count

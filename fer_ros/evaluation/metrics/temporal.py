@@ -45,7 +45,7 @@ class TemporalCounts:
         return TemporalCounts(*(getattr(self, name) + getattr(other, name) for name in names))
 
     def metrics(self) -> dict[str, float | int | None]:
-        """Metrics by name. None where there is nothing to measure."""
+        """Metrics by name (docs/evaluation.md); None where there is nothing to measure."""
         latencies = self.time_to_correct_s
         return {
             "frames": self.frames,

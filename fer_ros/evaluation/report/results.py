@@ -27,6 +27,7 @@ _PERCENTILES = (50, 95, 99)
 def summarize(results: Mapping[str, EvaluationResult], failed: Mapping[str, str]) -> dict[str, Any]:
     """Compute the metrics of all recordings together and of each by its name.
 
+    docs/evaluation.md describes the keys, with their units.
     Nothing in the document depends on the clock, unless images were dropped in realtime mode.
 
     Args:

@@ -93,7 +93,12 @@ def open_backend(manifest: ModelManifest, config: ClassifierConfig) -> BackendSe
 
 
 def _candidates(backend: str, device: str) -> tuple[list[tuple[str, str]], str, str]:
-    """Runtimes with devices, best first; why; and why a GPU that is present is not among them."""
+    """List the runtimes to try.
+
+    Returns:
+        (runtime, device) pairs, best first; the reason for the order; and why a GPU that is present
+        is not among them, "" if it is.
+    """
     cuda = cuda_status() if device == "auto" else CudaStatus(0, "")
     if backend == "auto" and device == "auto":
         if cuda.count:

@@ -58,7 +58,7 @@ class FallbackBackend:
         return self._fallback if self._fallback and self._max_batch == 0 else self._backend
 
     def warm_up(self) -> None:
-        """Warm up the backend and compare it with the fallback, which a failure then finds open.
+        """Warm up the backend and compare it with the fallback, which is opened in advance.
 
         Raises RuntimeError when neither can compute.
         """

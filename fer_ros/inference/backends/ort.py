@@ -23,7 +23,7 @@ from fer_ros.types import CROP_SIZE_PX, FacePredictions
 _log = logging.getLogger(__name__)
 
 _MAX_BATCH = 20
-"""Crops of the largest TensorRT profile, and of the warm-up: ``detector.max_faces`` of a camera."""
+"""Crops of the largest TensorRT profile, and of the warm-up: default of ``detector.max_faces``."""
 
 
 class _FaceThreads:

@@ -16,7 +16,8 @@ from fer_ros.models.backbones.base import BlockTrunk, TrunkBackbone
 
 _WIDTHS, _DEPTHS = (32, 64, 128, 256), (3, 4, 3, 3)  # of each stage; blocks
 SMALL_DEPTHS = (3, 4, 2, 1)
-"""Three fifths of the multiplications, without blocks that a trained trunk misses least."""
+"""Three fifths of the multiplications: without the blocks whose removal changes predictions
+least."""
 
 
 class ResidualBlock(nn.Module):

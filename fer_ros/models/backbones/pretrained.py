@@ -46,8 +46,8 @@ def load_pretrained(network: nn.Module, path: Path) -> None:
 def load_backbone(module: HasBackbone, path: Path) -> None:
     """Load a published trunk, strictly. Raises ModelError naming the first difference.
 
-    From a weights file of this package's networks, the trunk of its image stream is loaded; of a
-    deeper trunk, the blocks that this one has.
+    For a weights file of this package, loads the trunk of its image stream; of a deeper trunk, only
+    the blocks that this one has.
     """
     state = read_state(path)
     own = {

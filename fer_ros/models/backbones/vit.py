@@ -22,7 +22,7 @@ from fer_ros.models.backbones.base import Backbone
 PROJECT_INPUT = InputSpec()
 IMAGENET = InputSpec(grayscale=False, mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 
-# Keys of masked pretraining and other tasks; no output token depends on them.
+# Keys of masked pretraining and of other tasks; no output token depends on them.
 _DROPPED_KEYS = {"mask_token", "head.weight", "head.bias"}
 # DINOv2 resizes its 37x37 position embedding by the factor (side + 0.1) / 37.
 _RESIZE_OFFSET = 0.1

@@ -76,7 +76,12 @@ class EmotionListener:
         on_gone: called as ``on_gone(face)`` when a face was absent for ``lost_timeout_s``, or when
             no result arrived for ``stream_timeout_s`` of real time.
         topic: results of the node; it can be remapped.
-        debounce_s, lost_timeout_s, stream_timeout_s: limits in seconds, see above.
+        debounce_s: how long a face or an emotion must last before it is reported, in seconds of
+            image stamps; 0: at once.
+        lost_timeout_s: how long a face must be absent before it is gone, in seconds of image
+            stamps; above 0.
+        stream_timeout_s: seconds of real time without a result after which all faces are gone;
+            checked every half second.
         action_units: subscribe to the REP-155 topic ``facs`` of each face, which gives its
             ``eyes_closed``, ``mouth_open`` and ``speaking``. Needs hri_msgs and a model with
             blendshapes.

@@ -140,10 +140,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add OPTIONS to a parser."""
     parser.add_argument("--kind", choices=KINDS, default="", help="layout, if it is not recognized")
-    parser.add_argument("--split", choices=SPLITS, default="", help="of a source with several")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="", help="split to read, where the source has several"
+    )
     parser.add_argument("--images", type=Path, help="folder that a table's paths start from")
     parser.add_argument(
-        "--numbering", choices=NUMBERINGS, default="", help="of class folders that are numbers"
+        "--numbering",
+        choices=NUMBERINGS,
+        default="",
+        help="numbering of class folders whose names are numbers",
     )
     parser.add_argument("--classes", type=int, choices=(7, 8), default=8, help="7: no contempt")
     parser.add_argument(
