@@ -213,7 +213,7 @@ def test_two_processes_train_like_one(datasets, monkeypatch):
     [
         ("optimizer.lr=0.1", "optimizer.lr was 0.002, is 0.1; give another folder"),
         ("train=[1]", "train: expected names of datasets, found 1"),
-        ("train=[]", "expected names of datasets in train and in valid, found none"),
+        ("train=[]", "train, valid: expected names of datasets, found none; set them in"),
         ("weights={}/no.safetensors", "no.safetensors: "),
         ("weights={}/other.safetensors", "other.safetensors: "),
     ],

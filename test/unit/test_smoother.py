@@ -1,4 +1,4 @@
-"""A stable label from noisy probabilities."""
+"""A label without flicker from noisy probabilities."""
 
 import numpy as np
 import pytest

@@ -43,7 +43,7 @@ def face(emotion="happiness", **shares):
     [
         ("", face(None), None),
         ("", face("happiness", happiness=0.6, neutral=0.4), ("happy", 0.6)),
-        ("", face("neutral", happiness=0.6, neutral=0.4), ("neutral", 0.4)),  # the stable label
+        ("", face("neutral", happiness=0.6, neutral=0.4), ("neutral", 0.4)),  # the label
         ("", face("contempt", contempt=0.6, anger=0.3, fear=0.1), ("angry", 0.3)),
         ("contempt:annoyed", face("contempt", contempt=0.6, anger=0.4), ("annoyed", 0.6)),
         ("contempt:scorn", face("contempt", contempt=0.6, anger=0.4), ("angry", 0.4)),
