@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import onnx
 
 _MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX = 32, 320, 1024
+_CPU_ONLY = (
+    "ONNX Runtime: this build is for the CPU only; install onnxruntime-gpu instead of onnxruntime"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -191,10 +194,7 @@ def open_detector(
             errors.append(str(error))
             continue
         if has_cuda and runtime.device == "cpu" and not (errors or reason):
-            reason = (
-                "ONNX Runtime: this build is for the CPU only; "
-                "install onnxruntime-gpu instead of onnxruntime"
-            )
+            reason = _CPU_ONLY
         fallback = "; ".join(filter(None, [*errors, reason]))
         if fallback:
             fallback = f"face detector on {runtime.device}: {fallback}"

@@ -142,8 +142,7 @@ class TwoStream(nn.Module):
             image: name of the backbone.
             dims: widths of the three scales.
             landmark_queries: False replaces cross-attention by self-attention of the image, the
-                ablation of Da Re (training/RESULTS.md); logits then do not depend on the landmark
-                stream.
+                ablation of Da Re; logits then do not depend on the landmark stream.
             scales: number of scales used, the coarsest first: 3 for 28, 14 and 7; 2 for 14 and 7.
             blendshapes: adds a BlendshapeHead.
             image_head: adds the logits of the linear layers of an ImageClassifier, so that the rest

@@ -62,7 +62,7 @@ def test_failed_experiments_are_reported_and_the_others_run(datasets, tmp_path, 
     assert "not run: no.pth: cannot be read" in rows[-2]
     assert rows[-2].endswith("| 38.65% |")
     assert rows[-1].startswith("| `good` | ")
-    assert re.search(r" \| 1 \| [\d.]+ % \| [\d.]+ % \| - \|$", rows[-1])
+    assert re.search(r" \| 1 \| [\d.]+% \| [\d.]+% \| - \|$", rows[-1])
     assert capsys.readouterr().err.count("experiments: bad: no.pth") == 1
 
 
@@ -97,7 +97,7 @@ def test_several_seeds_are_different_runs_and_one_row(datasets, tmp_path):
     ]
     assert losses[0] != losses[1]
     rows = (out / "table.md").read_text().splitlines()
-    assert re.search(r"^\| `good` .*\| 1 \| [\d.]+ ± [\d.]+ % \| [\d.]+ ± [\d.]+ % \|", rows[-1])
+    assert re.search(r"^\| `good` .*\| 1 \| [\d.]+ ± [\d.]+% \| [\d.]+ ± [\d.]+% \|", rows[-1])
 
 
 def test_one_value_has_no_deviation():

@@ -155,8 +155,8 @@ def test_the_meaning_of_a_probability_has_metrics():
     text = card_text(read_manifest(folder), results)
     assert "temperature of 0.73, fitted to the labels of the valid split" in text
     assert "with an ECE of 0.016." in text
-    assert "give 85.4% of the same labels" in text
-    assert "majority of the population 88.9%" in text
+    assert "would repeat an estimated 85.4% of the labels" in text
+    assert "majority of the population 88.9% (" in text
     assert "agree on 81.6%, those of simulated ones on 80.0%." in text
 
 
