@@ -107,7 +107,7 @@ def test_lens_distortion_is_removed(model, distortion):
             np.zeros((3, 3)),
             "plumb_bob",
             [],
-            r"the camera is not calibrated: its focal length is 0; calibrate the camera \(camera_",
+            "the camera is not calibrated: its focal length is 0; calibrate the camera (camera_",
         ),
         (MATRIX, "omni", [1.0], "distortion model: expected plumb_bob, rational_polynomial, equi"),
         (MATRIX, "omni", [], ""),
