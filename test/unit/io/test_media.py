@@ -1,12 +1,15 @@
 """Images and videos as RGB images."""
 
+import os
 import re
+import subprocess
 import sys
 
 import cv2
 import numpy as np
 import pytest
 from media_tools import partial
+from tree import ROOT
 
 from fer_ros.io.errors import WarningCounter
 from fer_ros.io.media import (
@@ -252,7 +255,7 @@ def test_a_stretched_range_is_reported_with_a_count(tmp_path, largest, bits):
         ("empty.png", b"", f"{BROKEN_PICTURE} 0 bytes"),
         ("EMPTY.PNG", b"", f"{BROKEN_PICTURE} 0 bytes"),
         ("text.jpg", b"not images", f"{BROKEN_PICTURE} 10 bytes"),
-        ("cut.png", CUT, f"{BROKEN_PICTURE} 30 bytes"),
+        ("cut.png", CUT, "damaged PNG of 30 bytes: its end is missing"),
         ("text.mp4", b"no video", BROKEN_VIDEO),
         ("empty.avi", b"", BROKEN_VIDEO),
         ("text", b"neither", BROKEN_VIDEO),
@@ -265,6 +268,50 @@ def test_a_broken_file_is_reported_in_one_line_with_its_name(tmp_path, name, con
         list(read_file(path))
     assert str(caught.value) == f"{path}: {says}"
     assert count_images(path) == (says != BROKEN_VIDEO)
+
+
+@pytest.mark.parametrize("name", [b"v\xff.mp4", b"v\xff"])
+def test_a_video_whose_name_crashes_opencv_is_rejected(tmp_path, name):
+    path = write_video(tmp_path / "a.avi").rename(tmp_path / os.fsdecode(name))
+    with pytest.raises(MediaError, match=r": the name of the video is not UTF-8: rename it$"):
+        list(read_file(path))
+    assert count_images(path) == 0
+    with pytest.raises(MediaError, match="not UTF-8"):
+        next(read_stream(f"file://{path}"))
+
+
+def test_an_image_may_have_any_name(tmp_path):
+    path = write(tmp_path / "a.png", orange())
+    for name in (b"a\xff.png", b"a\xff"):
+        path = path.rename(tmp_path / os.fsdecode(name))
+        assert [image.name for image in read_file(path)] == [str(path)]
+
+
+FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "WEBP")
+
+
+def test_only_the_error_is_printed_about_a_damaged_image(tmp_path, astronaut):
+    """OpenCV prints lines of its own otherwise."""
+    script = """
+import sys
+from pathlib import Path
+from fer_ros.io.media import MediaError, read_file
+for file in map(Path, sys.argv[1:]):
+    try:
+        print(len([*read_file(file)]))
+    except MediaError as error:
+        print(error)
+"""
+    paths = [write(tmp_path / f"a.{form.lower()}", astronaut) for form in FORMATS]
+    for path in paths:
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    command = [sys.executable, "-c", script, *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    starts = [f"{path}: damaged {form}" for path, form in zip(paths, FORMATS, strict=True)]
+    lines = zip(done.stdout.splitlines(), starts, strict=True)
+    assert all(line.startswith(start) for line, start in lines), done.stdout
+    assert done.stderr == ""
 
 
 def test_a_broken_video_is_reported_once(tmp_path, capfd):
@@ -371,6 +418,15 @@ NOTHING = [None]
         pytest.param(
             "a.webm", [0, 0.1], 50, [0, 0.1], "ends at 0.10 of 5.00 s: the end is missing", id="cut"
         ),
+        pytest.param(
+            "a.mkv",
+            [0, 0.1, 0.2, 0.3, 0.4, 0.5],
+            12,
+            [0, 0.1, 0.2, 0.3, 0.4, 0.5],
+            "ends at 0.50 of 1.20 s: the end is missing",
+            id="short and cut",
+        ),
+        pytest.param("a.mkv", [0, 0.1], 2, [0, 0.1], "", id="short and whole"),
         pytest.param("a.mkv", [0, 0.1], 0, [0, 0.1], "", id="of unknown length"),
         pytest.param("a.mp4", [0, 0, 0.05, 0.05], 4, [0, 0.1, 0.2, 0.3], "", id="no clock"),
     ],
