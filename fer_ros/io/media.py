@@ -1,5 +1,6 @@
 """Image files, videos, folders of them, and live streams as RGB images."""
 
+import logging
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from fer_ros.io.animation import count_frames, is_animated, read_frames
 from fer_ros.io.errors import single_line
+from fer_ros.io.folder_tree import list_tree
 from fer_ros.io.image_decoding import (
     ConversionError,
     WarningCallback,
@@ -19,6 +21,7 @@ from fer_ros.io.image_decoding import (
     ignore_warning,
 )
 from fer_ros.io.image_format import image_format, image_format_of
+from fer_ros.io.path_kind import FILE, FOLDER, NOTHING, path_kind
 from fer_ros.io.video import (
     IncompleteMediaError,
     MediaError,
@@ -27,6 +30,8 @@ from fer_ros.io.video import (
     open_video,
     promised_count,
 )
+
+_log = logging.getLogger(__name__)
 
 _JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 HEIF_SUFFIXES = {".heic", ".heif"}
@@ -40,11 +45,15 @@ _HEIF_PACKAGE = "pillow_heif"
 
 
 class MediaListing(NamedTuple):
-    """Files of a path: those that can be read, HEIF images without a decoder, and others."""
+    """Files of a path: those that can be read, HEIF images without a decoder, and others.
+
+    ``unreadable`` has "PATH: REASON" of folders that cannot be read, broken links, and devices.
+    """
 
     files: list[Path]
     undecodable: list[Path]
     others: list[Path]
+    unreadable: list[str]
 
 
 def open_media(path: Path | str) -> Iterator[MediaImage]:
@@ -61,20 +70,25 @@ def open_media(path: Path | str) -> Iterator[MediaImage]:
 def list_media(path: Path | str) -> MediaListing:
     """List ``path`` itself if it is a file, else the files of the folder and its subfolders.
 
-    Hidden files and folders are left out. Raises MediaError when there is no such path.
+    Links to folders are followed; hidden files and folders are left out. Raises MediaError when
+    there is no such path.
     """
+    if not str(path):
+        raise MediaError("the path is empty: name a file or a folder")
     path = Path(path)
-    if path.is_file():
-        return MediaListing([path], [], [])
-    if not path.is_dir():
+    kind = path_kind(path)
+    if kind == FILE:
+        return MediaListing([path], [], [], [])
+    if kind == NOTHING:
         raise MediaError(f"{path}: no such file or folder")
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    if kind != FOLDER:
+        raise MediaError(f"{path}: expected a file or a folder, found {kind}")
+    try:
+        files, unreadable = list_tree(path)
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {single_line(error)}") from None
     has_heif = find_spec(_HEIF_PACKAGE) is not None
-    listing = MediaListing([], [], [])
+    listing = MediaListing([], [], [], unreadable)
     for file in files:
         suffix = file.suffix.lower()
         if suffix in HEIF_SUFFIXES and not has_heif:
@@ -87,13 +101,12 @@ def list_media(path: Path | str) -> MediaListing:
 
 
 def skipped_errors(path: Path | str, listing: MediaListing) -> list[str]:
-    """One line about the HEIF images of a listing, and one about its other files."""
+    """One line for each kind of files that are left out of a listing."""
     errors = []
+    if listing.unreadable:
+        errors.append(_unreadable_error(path, listing))
     if listing.undecodable:
-        errors.append(
-            f"{path}: {len(listing.undecodable)} HEIC images cannot be read, the first "
-            f"{listing.undecodable[0].name}: pip install pillow-heif"
-        )
+        errors.append(_undecodable_error(path, listing))
     if listing.others:
         errors.append(
             f"{path}: {len(listing.others)} files are no images or videos and skipped, the first "
@@ -102,14 +115,29 @@ def skipped_errors(path: Path | str, listing: MediaListing) -> list[str]:
     return errors
 
 
+def _unreadable_error(path: Path | str, listing: MediaListing) -> str:
+    count, first = len(listing.unreadable), listing.unreadable[0]
+    return f"{path}: {count} files or folders cannot be read, the first {first}"
+
+
+def _undecodable_error(path: Path | str, listing: MediaListing) -> str:
+    return (
+        f"{path}: {len(listing.undecodable)} HEIC images cannot be read, the first "
+        f"{listing.undecodable[0].name}: pip install pillow-heif"
+    )
+
+
 def media_files(path: Path | str) -> list[Path]:
     """``path`` itself if it is a file, else the images and videos of the folder, by name.
 
-    Raises MediaError when there is no such path, the folder has none, or one has no decoder.
+    Raises MediaError when there is no such path, the folder has none, or one has no decoder. Logs a
+    warning when a part of the folder cannot be read.
     """
     listing = list_media(path)
     if listing.undecodable:
-        raise MediaError(skipped_errors(path, listing)[0])
+        raise MediaError(_undecodable_error(path, listing))
+    if listing.unreadable:
+        _log.warning(_unreadable_error(path, listing))
     if not listing.files:
         raise MediaError(f"{path}: the folder holds no image and no video")
     return listing.files

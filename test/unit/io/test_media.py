@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -66,10 +67,11 @@ def test_subfolders_are_read_and_the_rest_is_listed(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     listing = list_media(tmp_path)
-    assert [[str(file.relative_to(tmp_path)) for file in files] for files in listing] == [
+    assert [[str(Path(file).relative_to(tmp_path)) for file in files] for files in listing] == [
         ["a.png", "day1/b.JFIF", "day2/deep/c.gif"],
         ["d.HEIC"],
         ["e.txt"],
+        [],
     ]
     assert skipped_errors(tmp_path, listing) == [
         f"{tmp_path}: 1 HEIC images cannot be read, the first d.HEIC: pip install pillow-heif",
@@ -77,6 +79,36 @@ def test_subfolders_are_read_and_the_rest_is_listed(tmp_path, monkeypatch):
     ]
     with pytest.raises(MediaError, match=r"1 HEIC images cannot be read, the first d\.HEIC: pip"):
         media_files(tmp_path)
+
+
+def test_what_cannot_be_read_in_a_folder_is_reported(tmp_path, caplog):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    write(folder / "a.png", orange())
+    (folder / "b.png").symlink_to("gone.png")
+    os.mkfifo(folder / "c.png")
+    listing = list_media(folder)
+    assert listing.files == [folder / "a.png"]
+    line = (
+        f"{folder}: 2 files or folders cannot be read, the first b.png: a link to gone.png, which "
+        "cannot be followed: No such file or directory"
+    )
+    assert skipped_errors(folder, listing) == [line]
+    assert len(list(open_media(folder))) == 1
+    assert caplog.messages == [line]
+
+
+def test_a_path_that_is_neither_file_nor_folder_is_described(tmp_path):
+    loop = tmp_path / "loop.png"
+    loop.symlink_to("loop.png")
+    for path, found in (
+        ("/dev/null", "/dev/null: expected a file or a folder, found a device"),
+        (loop, f"{loop}: expected a file or a folder, found a link to loop.png, which cannot be"),
+        ("", "the path is empty: name a file or a folder"),
+    ):
+        with pytest.raises(MediaError) as caught:
+            open_media(path)
+        assert str(caught.value).startswith(found)
 
 
 def test_heic_needs_a_decoder(tmp_path, monkeypatch):
