@@ -150,10 +150,8 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
     test, photographs, web = (datasets / f"{name}_test" for name in ("ferplus", "lfwx", "nhfi"))
     votes = FaceDataset.open(test).column("votes").astype(np.int64)
     counted = {name: keep(votes) for name, keep in PROTOCOLS.items()}
-    counted["ferplus-without-duplicates"] = ~(
-        find_duplicates(test, datasets / "ferplus_train")
-        | find_duplicates(test, datasets / "ferplus_valid")
-    )
+    others = [datasets / f"ferplus_{split}" for split in ("train", "valid")]
+    counted["ferplus-without-duplicates"] = ~find_duplicates(test, *others)
     faces, valid = load_faces(test), load_faces(datasets / "ferplus_valid")
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     crops = valid.padded_crops[:, CROP_SLICE, CROP_SLICE].numpy()

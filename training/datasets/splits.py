@@ -264,9 +264,11 @@ def duplicates_of(dataset: FaceDataset, other: FaceDataset) -> NDArray[np.bool_]
     return same
 
 
-def find_duplicates(folder: Path, other: Path) -> NDArray[np.bool_]:
-    """Which rows (N,) of the dataset ``folder`` have an image of the dataset ``other``."""
-    return duplicates_of(FaceDataset.open(folder), FaceDataset.open(other))
+def find_duplicates(folder: Path, *others: Path) -> NDArray[np.bool_]:
+    """Which rows (N,) of the dataset ``folder`` have an image of one of the ``others``."""
+    dataset = FaceDataset.open(folder)
+    found = [duplicates_of(dataset, FaceDataset.open(other)) for other in others]
+    return np.any(found, axis=0)
 
 
 def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
