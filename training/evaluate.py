@@ -61,7 +61,7 @@ from training.metrics.blendshapes import blendshape_scores
 from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
 from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
-from training.metrics.operating_points import at_each_point, risk_coverage
+from training.metrics.class_priors import accuracy_by_coverage, at_each_prior
 from training.metrics.predictions import predict, predict_arrays, predict_with_flip
 from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
@@ -156,7 +156,7 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     crops = valid.padded_crops[:, CROP_SLICE, CROP_SLICE].numpy()
     _, balanced = predict_arrays(classifier, crops, "valid")
-    fitted = at_each_point({"": balanced}, classifier.manifest)[""]
+    fitted = at_each_prior({"": balanced}, classifier.manifest)[""]
     return {
         **_describe(classifier.manifest),
         **score(predictions, faces, counted, votes),
@@ -177,7 +177,9 @@ def score_web_photographs(classifier: Classifier, folder: Path) -> dict[str, Any
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     results = score(predictions, faces, {"nhfi": np.ones(len(faces), np.bool_)}, persons=persons)
     for suffix, probabilities in predictions.items():
-        results[f"nhfi{suffix}"]["selective"] = risk_coverage(probabilities, faces.labels.numpy())
+        results[f"nhfi{suffix}"]["selective"] = accuracy_by_coverage(
+            probabilities, faces.labels.numpy()
+        )
     return results
 
 
