@@ -58,10 +58,10 @@ from training.datasets.shards import (
 from training.datasets.splits import Faces, find_duplicates, load_faces
 from training.metrics.annotator_agreement import estimate_annotator_agreement
 from training.metrics.blendshapes import blendshape_scores
+from training.metrics.class_priors import accuracy_by_coverage, at_each_prior
 from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
 from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
-from training.metrics.class_priors import accuracy_by_coverage, at_each_prior
 from training.metrics.predictions import predict, predict_arrays, predict_with_flip
 from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
@@ -176,10 +176,9 @@ def score_web_photographs(classifier: Classifier, folder: Path) -> dict[str, Any
     faces, persons = load_faces(folder), FaceDataset.open(folder).column("identity")
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     results = score(predictions, faces, {"nhfi": np.ones(len(faces), np.bool_)}, persons=persons)
+    labels = faces.labels.numpy()
     for suffix, probabilities in predictions.items():
-        results[f"nhfi{suffix}"]["selective"] = accuracy_by_coverage(
-            probabilities, faces.labels.numpy()
-        )
+        results[f"nhfi{suffix}"]["selective"] = accuracy_by_coverage(probabilities, labels)
     return results
 
 
