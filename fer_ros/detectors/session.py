@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError
 from fer_ros.inference.backoff import ExponentialBackoff
-from fer_ros.inference.devices import cuda_status
+from fer_ros.inference.devices import TORCH_IMPORT_ERRORS, cuda_status
 from fer_ros.inference.execution_providers import ProviderError, TensorRtProfile, open_session
 from fer_ros.io.errors import single_line
 
@@ -177,13 +177,11 @@ def open_detector(
     has_cuda = device != "cpu" and cuda_status().count > 0
     if has_cuda and torch_works:
         try:
-            from fer_ros.detectors.torch_graph import TorchGraph
-
-            return DetectorSession(
-                TorchGraph(model, "cuda" if device == "auto" else device), open_cpu
-            )
-        except (ImportError, RuntimeError, DetectorError) as error:
+            torch_graph = _open_torch(model, "cuda" if device == "auto" else device)
+        except (RuntimeError, DetectorError) as error:
             errors.append(f"PyTorch on {device}: {single_line(error)}")
+        else:
+            return DetectorSession(torch_graph, open_cpu)
     for candidate in [device] if device in {"auto", "cpu"} else [device, "cpu"]:
         try:
             runtime: DetectorRuntime
@@ -201,3 +199,12 @@ def open_detector(
             _log.warning("%s", fallback)
         return DetectorSession(runtime, open_cpu, fallback)
     raise DetectorError(f"face detector: {'; '.join(errors)}")
+
+
+def _open_torch(model: "onnx.ModelProto", device: str) -> DetectorRuntime:
+    """Open a graph in PyTorch. Raises DetectorError, or RuntimeError such as out of memory."""
+    try:
+        from fer_ros.detectors.torch_graph import TorchGraph
+    except TORCH_IMPORT_ERRORS as error:
+        raise DetectorError(f"it cannot be imported: {error}") from None
+    return TorchGraph(model, device)

@@ -19,6 +19,9 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _INT8_FLAGS = re.compile(r"\b(avx512_vnni|avx_vnni|asimddp)\b")
 _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
 
+TORCH_IMPORT_ERRORS = (ImportError, OSError, ValueError)
+"""Errors of ``import torch``; OSError and ValueError where a library of CUDA is missing."""
+
 _log = logging.getLogger(__name__)
 
 

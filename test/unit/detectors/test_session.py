@@ -1,9 +1,11 @@
 """Selection of a detector's runtime, reports of failures, and fallback to the CPU."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
+import torch
 
 from fer_ros import multi_camera
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
@@ -133,6 +135,47 @@ def test_a_graph_that_pytorch_cannot_compute_runs_in_onnx_runtime(
     cuda.torch_error = DetectorError("detector model in PyTorch: unknown operators ['Softmax']")
     opened = open_detector(load_centerface(published_centerface), "cuda", 1, torch_works=True)
     assert "PyTorch on cuda: detector model in PyTorch: unknown operators" in opened.fallback
+
+
+class BrokenTorch:
+    """Finder of imports that fails for PyTorch, as where a library of CUDA is missing."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("no module named torch"),
+        OSError("libcudss.so.0: cannot open shared object file"),
+        ValueError("libcublas.so.*[0-9] not found in the system path"),
+    ],
+)
+def test_a_pytorch_that_cannot_be_imported_is_reported(model, monkeypatch, error):
+    monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
+    for name in ("torch", "fer_ros.detectors.torch_graph"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [BrokenTorch(error), *sys.meta_path])
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert opened.device == "cpu"
+    assert f"PyTorch on auto: it cannot be imported: {error}" in opened.fallback
+
+
+def test_with_a_pytorch_for_the_cpu_the_detector_uses_the_cpu(model, monkeypatch):
+    """NVIDIA's driver finds a GPU, and PyTorch was built without CUDA."""
+    monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(
+        torch.cuda, "_lazy_init", lambda: pytest.fail("Torch not compiled with CUDA enabled")
+    )
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert opened.device == "cpu"
+    assert f"PyTorch {torch.__version__} can use 0 CUDA devices" in opened.fallback
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
