@@ -107,8 +107,12 @@ def release_cuda_memory() -> None:
     if torch is None:
         return
     try:
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        if not torch.cuda.is_initialized():
+            return
+        for index in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(index):
+                with torch.cuda.device(index):  # else a context is opened on device 0
+                    torch.cuda.empty_cache()
     except RuntimeError as error:
         _log.warning("CUDA memory cannot be released: %s", single_line(error))
 

@@ -81,8 +81,9 @@ class TorchBackend:
             outputs = self.predict(torch.tensor(crops_rgb, device=self.device))
             return FacePredictions(*(output.cpu().numpy() for output in outputs))
         except torch.cuda.OutOfMemoryError:
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()  # memory cached for larger batches
+            # Memory cached for larger batches. Without torch.cuda.device, a context is opened on 0.
+            with contextlib.suppress(RuntimeError), torch.cuda.device(self.device):
+                torch.cuda.empty_cache()
             raise
 
     @torch.inference_mode()

@@ -138,20 +138,16 @@ def test_a_warm_backend_replays_graphs(small_manifest, cuda, monkeypatch, precis
 
 def test_a_full_gpu_gives_back_what_it_has_cached(manifest, cuda, monkeypatch):
     """And the error of the batch is raised, whatever comes of that."""
-    backend, emptied = torch_backend.TorchBackend(manifest, "cpu", 1), []
+    backend = torch_backend.TorchBackend(manifest, "cpu", 1)
 
     def full(crops_rgb):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    def empty_cache():
-        emptied.append(True)
-        raise RuntimeError(STICKY)
-
     monkeypatch.setattr(backend, "predict", full)
-    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    cuda.error = RuntimeError(STICKY)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         backend.run(np.zeros((1, 112, 112, 3), np.uint8))
-    assert emptied == [True]
+    assert cuda.emptied == [backend.device]
 
 
 def recording(cuda):
