@@ -1,5 +1,6 @@
 """Runtime of a detector: PyTorch on CUDA, or ONNX Runtime on CUDA or the CPU."""
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import onnx
 
 _MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX = 32, 320, 1024
+_WARM_UP_SIDE_PX = 160
 _CPU_ONLY = (
     "ONNX Runtime: this build is for the CPU only; install onnxruntime-gpu instead of onnxruntime"
 )
@@ -202,9 +204,18 @@ def open_detector(
 
 
 def _open_torch(model: "onnx.ModelProto", device: str) -> DetectorRuntime:
-    """Open a graph in PyTorch. Raises DetectorError, or RuntimeError such as out of memory."""
+    """Open a graph in PyTorch and compute an image, which loads the kernels.
+
+    Raises DetectorError, or RuntimeError where the device cannot compute it. A full device may have
+    memory later: DetectorSession tries it again.
+    """
     try:
+        import torch
+
         from fer_ros.detectors.torch_graph import TorchGraph
     except TORCH_IMPORT_ERRORS as error:
         raise DetectorError(f"it cannot be imported: {error}") from None
-    return TorchGraph(model, device)
+    graph = TorchGraph(model, device)
+    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        graph.run(np.zeros((1, 3, _WARM_UP_SIDE_PX, _WARM_UP_SIDE_PX), np.float32))
+    return graph

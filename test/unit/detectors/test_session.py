@@ -26,11 +26,12 @@ class Runtime:
 
     def __init__(self, device="cuda"):
         self.device, self.error, self.calls = device, "", 0
+        self.kind = RuntimeError
 
     def run(self, batch):
         self.calls += 1
         if self.error:
-            raise RuntimeError(self.error)
+            raise self.kind(self.error)
         return [np.full(1, len(self.device))]
 
 
@@ -39,6 +40,7 @@ class Cuda:
 
     def __init__(self, monkeypatch):
         self.torch_error = None
+        self.gpu = Runtime()
         self.opened = []
         self.predictions = {
             "auto": (Runtime(), ""),
@@ -53,7 +55,7 @@ class Cuda:
         self.opened.append(device)
         if self.torch_error:
             raise self.torch_error
-        return Runtime()
+        return self.gpu
 
     def _open_session(self, graph, device="auto", threads=0, precision="auto", profile=None):
         self.opened.append(f"onnx {device}")
@@ -135,6 +137,21 @@ def test_a_graph_that_pytorch_cannot_compute_runs_in_onnx_runtime(
     cuda.torch_error = DetectorError("detector model in PyTorch: unknown operators ['Softmax']")
     opened = open_detector(load_centerface(published_centerface), "cuda", 1, torch_works=True)
     assert "PyTorch on cuda: detector model in PyTorch: unknown operators" in opened.fallback
+
+
+def test_a_gpu_for_which_pytorch_has_no_kernels_is_replaced_at_once(cuda, model):
+    cuda.gpu.error = "CUDA error: no kernel image is available for execution on the device"
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert cuda.opened == ["cuda", "onnx auto"]
+    assert f"PyTorch on auto: {cuda.gpu.error}" in opened.fallback
+
+
+def test_a_gpu_that_is_full_at_first_is_tried_again(cuda, model):
+    cuda.gpu.error, cuda.gpu.kind = "CUDA out of memory", torch.cuda.OutOfMemoryError
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert (cuda.opened, cuda.gpu.calls) == (["cuda"], 1)
+    cuda.gpu.error = ""
+    assert opened.run(BATCH)[0].tolist() == [4]
 
 
 class BrokenTorch:
