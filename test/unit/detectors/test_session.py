@@ -16,6 +16,7 @@ from fer_ros.detectors.centerface import CenterFace, load_centerface
 from fer_ros.detectors.session import DetectorSession, open_detector
 from fer_ros.inference.devices import CudaStatus
 from fer_ros.inference.execution_providers import ProviderError
+from fer_ros.inference.onnx_session import CPU, CUDA, TENSORRT
 from fer_ros.multi_camera import MultiCameraPipeline
 
 BATCH = np.zeros((1, 3, 32, 32), np.float32)
@@ -24,7 +25,8 @@ BATCH = np.zeros((1, 3, 32, 32), np.float32)
 class Runtime:
     """A stand-in for a device, which fails while ``error`` is set."""
 
-    def __init__(self, device="cuda"):
+    def __init__(self, device="cuda", provider=CUDA):
+        self.provider = CPU if device == "cpu" else provider
         self.device, self.error, self.calls = device, "", 0
         self.kind = RuntimeError
 
@@ -41,7 +43,7 @@ class Cuda:
     def __init__(self, monkeypatch):
         self.torch_error = None
         self.gpu = Runtime()
-        self.opened = []
+        self.opened, self.profiles = [], []
         self.predictions = {
             "auto": (Runtime(), ""),
             "cuda": (Runtime(), ""),
@@ -59,6 +61,7 @@ class Cuda:
 
     def _open_session(self, graph, device="auto", threads=0, precision="auto", profile=None):
         self.opened.append(f"onnx {device}")
+        self.profiles.append(profile is not None)
         result = self.predictions[device]
         if isinstance(result, str):
             raise ProviderError(result)
@@ -137,6 +140,32 @@ def test_a_graph_that_pytorch_cannot_compute_runs_in_onnx_runtime(
     cuda.torch_error = DetectorError("detector model in PyTorch: unknown operators ['Softmax']")
     opened = open_detector(load_centerface(published_centerface), "cuda", 1, torch_works=True)
     assert "PyTorch on cuda: detector model in PyTorch: unknown operators" in opened.fallback
+
+
+def images(width):
+    return np.zeros((1, 3, 256, width), np.float32)
+
+
+def test_images_beyond_the_profile_of_tensorrt_run_on_the_cuda_provider(cuda, model):
+    """TensorRT refuses them: a panorama, or detector.input_size_px above 1024."""
+    tensorrt, larger = Runtime("cuda:1", TENSORRT), Runtime("cuda:1")
+    cuda.predictions["cuda:1"] = (tensorrt, "")
+    opened = open_detector(model, "cuda:1", 1, torch_works=False)
+    opened.run(images(1024))
+    assert (cuda.opened, tensorrt.calls) == (["onnx cuda:1"], 1)
+    cuda.predictions["cuda:1"] = (larger, "")
+    for width in (1056, 4096):
+        opened.run(images(width))
+    assert (tensorrt.calls, larger.calls, opened.device) == (1, 2, "cuda:1")
+    assert cuda.profiles == [True, False]
+
+
+def test_without_the_cuda_provider_the_cpu_takes_images_beyond_the_profile(cuda, model):
+    cuda.predictions["cuda"] = (Runtime("cuda", TENSORRT), "")
+    opened = open_detector(model, "cuda", 1, torch_works=False)
+    cuda.predictions["cuda"] = "CUDAExecutionProvider does not start"
+    assert opened.run(images(1056))[0].tolist() == [3]
+    assert "CUDAExecutionProvider does not start; the CPU takes over" in opened.fallback
 
 
 def test_a_gpu_for_which_pytorch_has_no_kernels_is_replaced_at_once(cuda, model):
