@@ -26,7 +26,6 @@ from fer_ros.types import CROP_SIZE_PX
 from training.gpu.clock import Budget, Scale, time_calls, time_stream
 
 # Largest differences to the CPU in float32: probabilities, landmarks in pixels of the crop.
-# Convolutions in float32 use TF32 on CUDA, which has 10 bits of mantissa.
 TOLERANCES = {"fp32": (5e-3, 0.1), "fp16": (2e-2, 0.5), "bf16": (8e-2, 2.0)}
 _DETECTOR_TOLERANCE = 1e-2
 _CHECKED_BATCHES = (1, 3, 17)

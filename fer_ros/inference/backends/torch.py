@@ -53,6 +53,9 @@ class TorchBackend:
         network = load_model(manifest.folder)
         try:
             self.precision = choose_precision(precision, self.device)
+            if precision == "fp32" and is_cuda(self.device):
+                # For the whole process, so also for the detector. Convolutions use TF32 by default.
+                torch.backends.cudnn.allow_tf32 = False
             self._network = network.to(self.device)
             # The layout in which convolutions are fastest on CPUs and on tensor cores.
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
