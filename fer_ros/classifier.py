@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fer_ros.config import ClassifierConfig
 from fer_ros.emotions import EMOTIONS
-from fer_ros.inference.backends import Backend, open_backend
+from fer_ros.inference.backends import Backend, BackendSelection, open_backend
 from fer_ros.inference.backends.fallback import FallbackBackend
 from fer_ros.inference.devices import cuda_status, supports_int8_dot_product
 from fer_ros.inference.model_store import (
@@ -48,14 +48,12 @@ class Classifier:
     def __init__(self, config: ClassifierConfig = ClassifierConfig()) -> None:  # noqa: B008  (frozen)
         """Load the model of ``config``. Raises ModelError when it cannot be used."""
         self._source = read_manifest(find_model(config.model))
-        self.manifest, choice = select_variant(self._source, config)
+        self.manifest, self._selection, self.reason = _open_variant(self._source, config)
         try:
             self._prior = select_prior(self.manifest.priors, config.prior)
         except ValueError as error:
             raise ModelError(f"model {self.manifest.name}: {error}") from None
         self._config = config
-        self._selection = open_backend(self.manifest, config)
-        self.reason = "; ".join(filter(None, (self._selection.reason, choice)))
         backend = self._selection.backend
         self._backend = FallbackBackend(
             backend, None if backend.device == "cpu" else self._open_cpu
@@ -125,6 +123,25 @@ class Classifier:
         start = perf_counter()
         self._backend.warm_up()
         return perf_counter() - start
+
+
+def _open_variant(
+    source: ModelManifest, config: ClassifierConfig
+) -> tuple[ModelManifest, BackendSelection, str]:
+    """Open the model or its int8 variant. Returns the opened one, its backend, and the reason.
+
+    Where no runtime can use the GPU that the driver reports, the variant is the one for the CPU.
+    """
+    manifest, choice = select_variant(source, config)
+    selection = open_backend(manifest, config)
+    if config.device == "auto" and selection.backend.device == "cpu":
+        on_cpu = replace(config, device="cpu")
+        variant, choice = select_variant(source, on_cpu)
+        if variant != manifest:
+            fallback = selection.fallback
+            manifest, selection = variant, open_backend(variant, on_cpu)
+            selection = selection._replace(fallback=fallback)
+    return manifest, selection, "; ".join(filter(None, (selection.reason, choice)))
 
 
 def select_variant(manifest: ModelManifest, config: ClassifierConfig) -> tuple[ModelManifest, str]:

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_ros.inference.model_store import ModelError
 from training.command_line import report_error
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.gpu import inference, training
@@ -56,7 +55,7 @@ class Report:
     def run(self, name: str, section: Callable[[], Any], what: str = "") -> None:
         """Run a section, or the part ``what`` of it, if there is time.
 
-        A failure of the device is reported, not raised.
+        A failure of the device, or a missing package or file, is reported, not raised.
         """
         what = what or name
         if not self._budget.allows(what):
@@ -64,7 +63,7 @@ class Report:
             return
         try:
             self.add(name, section())
-        except (RuntimeError, ModelError) as error:
+        except (RuntimeError, ValueError, ImportError, OSError) as error:
             self._budget.skipped[what] = f"{_FAILED}{error}"
         self.write()
 

@@ -17,7 +17,7 @@ from fer_ros.inference.backends.onnx_cache import (
     store_graph,
     uses_nchwc_layout,
 )
-from fer_ros.inference.backends.ort import OrtBackend
+from fer_ros.inference.backends.ort import OrtBackend, engine_id
 from fer_ros.inference.devices import gpu_name, tensorrt_version
 from fer_ros.inference.download import DETECTORS, PRETRAINED, fetch
 from fer_ros.inference.execution_providers import engine_dir
@@ -139,7 +139,7 @@ def _build_engines(manifest: ModelManifest) -> int:
                 f"{backend.fallback or 'ONNX Runtime was built without it'}"
             )
         backend.warm_up()
-    print(f"{manifest.name}: {engine_dir(manifest.short_sha256, gpu_name(0), tensorrt_version())}")
+    print(f"{manifest.name}: {engine_dir(engine_id(manifest), gpu_name(0), tensorrt_version())}")
     return 0
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fer_ros.inference.backends import BackendError
-from fer_ros.inference.devices import is_x86
+from fer_ros.inference.devices import TORCH_IMPORT_ERRORS, is_x86
 from fer_ros.inference.model_store import (
     ModelError,
     ModelManifest,
@@ -97,8 +97,9 @@ def export_graph(manifest: ModelManifest, nchwc: bool = False) -> bytes:
         raise ModelError(f"model {manifest.name}: {manifest.weights_path} is an ONNX graph already")
     try:
         from fer_ros.inference.backends.onnx_export import export_onnx
-    except ImportError as error:
-        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {error}") from None
+    except TORCH_IMPORT_ERRORS as error:
+        reason = single_line(error)
+        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {reason}") from None
     try:
         return export_onnx(manifest, nchwc)
     except RuntimeError as error:

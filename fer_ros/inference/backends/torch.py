@@ -53,6 +53,9 @@ class TorchBackend:
         network = load_model(manifest.folder)
         try:
             self.precision = choose_precision(precision, self.device)
+            if precision == "fp32" and is_cuda(self.device):
+                # For the whole process, so also for the detector. Convolutions use TF32 by default.
+                torch.backends.cudnn.allow_tf32 = False
             self._network = network.to(self.device)
             # The layout in which convolutions are fastest on CPUs and on tensor cores.
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,8 +84,9 @@ class TorchBackend:
             outputs = self.predict(torch.tensor(crops_rgb, device=self.device))
             return FacePredictions(*(output.cpu().numpy() for output in outputs))
         except torch.cuda.OutOfMemoryError:
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()  # memory cached for larger batches
+            # Memory cached for larger batches. Without torch.cuda.device, a context is opened on 0.
+            with contextlib.suppress(RuntimeError), torch.cuda.device(self.device):
+                torch.cuda.empty_cache()
             raise
 
     @torch.inference_mode()

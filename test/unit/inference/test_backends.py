@@ -16,7 +16,7 @@ from fer_ros.detectors.centerface import load_centerface
 from fer_ros.detectors.centerface_int8 import int8_graph
 from fer_ros.inference import backends
 from fer_ros.inference.backends import BackendError, open_backend
-from fer_ros.inference.backends.onnx_cache import load_or_export
+from fer_ros.inference.backends.onnx_cache import export_graph, load_or_export
 from fer_ros.inference.backends.ort import OrtBackend
 from fer_ros.inference.backends.torch import TorchBackend, choose_device, choose_precision
 from fer_ros.inference.devices import CudaStatus
@@ -320,6 +320,29 @@ def test_a_missing_runtime_is_reported(manifest, monkeypatch, module):
     expected = {"onnxruntime": "onnx", "torch": "torch"}[module]
     with pytest.raises(BackendError, match="cannot be imported"):
         backends._FACTORIES[expected](manifest, ClassifierConfig(device="cpu", threads=1))
+
+
+@pytest.mark.parametrize("error", [OSError("libcudss.so.0"), ValueError("libcublas not found")])
+def test_without_a_library_of_cuda_onnx_runtime_takes_over(manifest, monkeypatch, error):
+    """``import torch`` raises these, as on a Jetson without cuDSS."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "torch":
+                raise error
+
+    load_or_export(manifest, on_cpu=False)
+    monkeypatch.delitem(sys.modules, "torch")
+    for name in ("torch", "onnx_export"):
+        monkeypatch.delitem(sys.modules, f"fer_ros.inference.backends.{name}", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.setattr(backends, "cuda_status", lambda: CudaStatus(1, ""))
+    selection = open_backend(manifest, ClassifierConfig(threads=1))
+    assert selection.backend.name == "ONNX Runtime"
+    assert f"PyTorch cannot be imported: {error}" in selection.fallback
+    with pytest.raises(BackendError, match=f"exporting to ONNX needs PyTorch and onnx: {error}"):
+        export_graph(manifest)
 
 
 _WITHOUT_TORCH = """

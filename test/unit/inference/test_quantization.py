@@ -11,7 +11,7 @@ import torch
 from fer_ros.classifier import Classifier
 from fer_ros.config import ClassifierConfig
 from fer_ros.inference import devices
-from fer_ros.inference.backends import BackendError, open_backend
+from fer_ros.inference.backends import BackendError, BackendSelection, open_backend
 from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, export_graph, load_or_export
 from fer_ros.inference.backends.onnx_export import export_module, export_onnx
 from fer_ros.inference.backends.ort import OrtBackend
@@ -236,9 +236,10 @@ VNNI = "flags : avx512f avx512_vnni"
         (VNNI, {}, 0, INT8),
         ("flags : avx2 avx_vnni", {"device": "cpu"}, 1, INT8),
         ("Features : fp asimd asimddp", {"backend": "onnx"}, 0, INT8),
-        (VNNI, {}, 1, FP32),
+        (VNNI, {}, 1, INT8),  # which neither PyTorch nor ONNX Runtime can use
         (VNNI, {"precision": "fp32"}, 0, FP32),
         (VNNI, {"backend": "torch"}, 0, FP32),
+        (VNNI, {"backend": "torch"}, 1, FP32),
     ],
 )
 def test_auto_is_int8_on_a_cpu_with_dot_products(cpu, monkeypatch, flags, settings, gpus, model):
@@ -248,6 +249,28 @@ def test_auto_is_int8_on_a_cpu_with_dot_products(cpu, monkeypatch, flags, settin
     assert (classifier.manifest.name, classifier.precision) == expected
     assert ("int8, because this CPU has int8 dot products" in classifier.reason) == (model == INT8)
     assert classifier.fallback == ""
+
+
+def test_a_gpu_that_is_used_computes_in_its_own_precision(cpu, monkeypatch):
+    class Gpu:
+        name, device, precision, fallback = "PyTorch in fp16", "cuda", "fp16", ""
+
+    monkeypatch.setattr("fer_ros.classifier.cuda_status", lambda: CudaStatus(1, ""))
+    selection = BackendSelection(Gpu(), "the fastest with CUDA", "")
+    monkeypatch.setattr("fer_ros.classifier.open_backend", lambda manifest, config: selection)
+    classifier = cpu(VNNI)
+    assert (classifier.manifest.name, classifier.precision) == (SHIPPED, "fp16")
+    assert classifier.reason == "the fastest with CUDA"
+
+
+def test_int8_on_the_cpu_names_what_is_wrong_with_the_gpu(cpu, monkeypatch):
+    """PyTorch for the CPU, on a machine with NVIDIA's driver."""
+    monkeypatch.setattr("fer_ros.classifier.cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr("fer_ros.inference.backends.cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    classifier = cpu(VNNI)
+    assert (classifier.device, classifier.precision) == ("cpu", "int8")
+    assert "can use 0 CUDA devices" in classifier.fallback
 
 
 @pytest.mark.parametrize("fault", ["missing", "of other weights", "damaged"])
