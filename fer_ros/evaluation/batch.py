@@ -22,7 +22,7 @@ from fer_ros.evaluation.replay import (
     ProgressCallback,
     evaluate,
 )
-from fer_ros.evaluation.result_cache import cache_key, load, save
+from fer_ros.evaluation.result_cache import cache_key, check_folders, load, save
 from fer_ros.inference.model_store import ModelError
 from fer_ros.io.errors import single_line
 
@@ -103,8 +103,10 @@ def evaluate_all(
     Raises:
         ModelError: There is no such model.
         ClusterError: The cluster cannot be used.
+        EvaluationError: A result would be written into a bag or replace other files.
         OSError: ``folder`` cannot be created.
     """
+    check_folders(tasks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     keys = {name: cache_key(task) for name, task in tasks.items()}
     outcomes: dict[str, TaskOutcome] = {}
