@@ -120,7 +120,7 @@ def _add_bag_from_video(commands: Commands) -> None:
 def _evaluate_bag(args: argparse.Namespace) -> int:
     from fer_ros.evaluation.bags.reader import expected_images
     from fer_ros.evaluation.batch import evaluate_all
-    from fer_ros.evaluation.report.files import write_report
+    from fer_ros.evaluation.report.files import check_folder, write_report
     from fer_ros.evaluation.report.results import summarize
 
     if args.source_bag and not args.predictions_topic:
@@ -130,6 +130,7 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
     if args.record and args.predictions_topic:
         raise EvaluationError("--record runs a model, --predictions-topic does not: drop one")
     tasks = _tasks(args)
+    check_folder(args.out, tasks)
     topic = args.predictions_topic or args.image_topic
     total = sum(expected_images(path, topic) for path in args.bags)
     with progress_bar(total=total, unit="image") as bar:

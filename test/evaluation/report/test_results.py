@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from prediction_tools import row
 
-from fer_ros.evaluation import RESULTS
+from fer_ros.evaluation import RESULTS, EvaluationError
 from fer_ros.evaluation.comparison import RunError, compare, read_run, to_text
 from fer_ros.evaluation.metrics.classification import METRICS
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
-from fer_ros.evaluation.report.files import write_report
+from fer_ros.evaluation.report.files import check_folder, write_report
 from fer_ros.evaluation.report.results import latencies, summarize
 from fer_ros.evaluation.result_cache import load, save
 from fer_ros.io.json_file import write_json
@@ -137,6 +137,42 @@ def test_timelines_of_an_earlier_run_are_removed(tmp_path):
     for name in ("a", "b"):
         write_report(tmp_path, summarize({name: HALF}, {}), {name: HALF})
     assert [path.name for path in tmp_path.glob("timeline_*")] == ["timeline_b.png"]
+
+
+def test_files_of_the_user_are_neither_removed_nor_replaced(tmp_path):
+    own = tmp_path / "timeline_holiday.png"
+    own.touch()
+    write_report(tmp_path, summarize({"a": HALF}, {}), {"a": HALF})
+    check_folder(tmp_path, ["a", "b"])
+    with pytest.raises(EvaluationError, match=f"{own}: expected a file of an earlier report"):
+        check_folder(tmp_path, ["holiday"])
+    write_report(tmp_path, summarize({"b": HALF}, {}), {"b": HALF})
+    assert sorted(path.name for path in tmp_path.glob("timeline_*")) == [
+        "timeline_b.png",
+        "timeline_holiday.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "is_refused"),
+    [
+        ({}, False),
+        ({"notes.txt": ""}, False),
+        ({"report.html": ""}, True),
+        ({"confusion.png": ""}, True),
+        ({"results.json": "[]"}, True),
+        ({"results.json": '{"bags": {}}', "report.html": ""}, False),
+        ({"results.json": '{"ba', "report.html": ""}, False),  # of a full disk
+    ],
+)
+def test_a_folder_with_other_files_is_refused(tmp_path, files, is_refused):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if not is_refused:
+        check_folder(tmp_path, ["a"])
+        return
+    with pytest.raises(EvaluationError, match="or name another folder with --out"):
+        check_folder(tmp_path, ["a"])
 
 
 def test_cached_results_equal_the_original_ones(tmp_path):
