@@ -70,9 +70,16 @@ class BatchResult:
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
-    """Name each recording like its folder or file, with a number if the name is taken."""
+    """Name each recording like its folder or file, with a number if the name is taken.
+
+    Raises EvaluationError when a recording is given twice.
+    """
     names: list[str] = []
+    resolved: set[Path] = set()
     for path in paths:
+        if path.resolve() in resolved:
+            raise EvaluationError(f"{path}: expected different recordings, found this one twice")
+        resolved.add(path.resolve())
         stem = path.stem if path.is_file() else path.resolve().name
         number = 2
         name = stem

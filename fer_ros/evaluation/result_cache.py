@@ -24,7 +24,7 @@ from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult, EvaluationTask
-from fer_ros.inference.model_store import find_model, read_manifest, sha256_of
+from fer_ros.inference.model_store import MANIFEST_FILE, find_model, read_manifest, sha256_of
 from fer_ros.io.json_file import add_path_to_oserror, read_json, write_json
 
 _TABLE, _RESULT, _LATENCY, _KEY = "faces.csv", "result.json", "latency.json", "key.json"
@@ -52,15 +52,16 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
         "code": code_version(),
         "detector": _detector_sha256(task.config.detector),
         "int8_detector": uses_int8(task.config.detector.model_path),
-        "model": "" if task.predictions_topic else _model_sha256(task.config.classifier),
+        **({"model": ""} if task.predictions_topic else _model_digests(task.config.classifier)),
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "recorded": task.record is not None,
     }
 
 
-def _model_sha256(config: ClassifierConfig) -> str:
-    """Digest of the weights that this machine uses: fp32, or int8 where the CPU suits it."""
-    return select_variant(read_manifest(find_model(config.model)), config)[0].sha256
+def _model_digests(config: ClassifierConfig) -> dict[str, str]:
+    """Of the weights that this machine uses, fp32 or int8, and of their model.yaml."""
+    manifest = select_variant(read_manifest(find_model(config.model)), config)[0]
+    return {"model": manifest.sha256, "manifest": sha256_of(manifest.folder / MANIFEST_FILE)}
 
 
 def _detector_sha256(config: DetectorConfig) -> str:

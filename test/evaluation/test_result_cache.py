@@ -1,5 +1,6 @@
 """The key of cached results."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.batch import evaluate_all
 from fer_ros.evaluation.replay import EvaluationTask
 from fer_ros.evaluation.result_cache import cache_key
-from fer_ros.inference.model_store import find_model, read_manifest
+from fer_ros.inference.model_store import find_model, read_manifest, sha256_of
 
 
 @pytest.mark.parametrize("has_int8", [False, True])
@@ -43,6 +44,16 @@ def test_the_precision_of_the_detector_is_part_of_the_key(
         )
         keys.append(cache_key(task))
     assert (keys[0] == keys[1]) == is_named
+
+
+def test_the_manifest_of_the_model_is_part_of_the_key(tmp_path, astronaut):
+    shutil.copytree(find_model("two_stream_small"), tmp_path / "mine")
+    config = PipelineConfig(classifier=ClassifierConfig(model=str(tmp_path / "mine")))
+    task = EvaluationTask(portrait_bag(tmp_path / "bag", astronaut, 1), config=config)
+    manifest, key = tmp_path / "mine" / "model.yaml", cache_key(task)
+    text = manifest.read_text().replace("balanced: {temperature: 0.9", "balanced: {temperature: 4")
+    assert manifest.write_text(text) and read_manifest(manifest.parent).priors
+    assert cache_key(task) == key | {"manifest": sha256_of(manifest)} != key
 
 
 def files_of(folder: Path) -> set[str]:

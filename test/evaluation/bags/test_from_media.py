@@ -150,8 +150,8 @@ def quick(monkeypatch):
     """No network."""
     monkeypatch.setattr("fer_ros.multi_camera.Classifier", lambda config: NamedClassifier())
     monkeypatch.setattr(
-        "fer_ros.evaluation.result_cache._model_sha256",
-        lambda config: NamedClassifier.manifest.sha256,
+        "fer_ros.evaluation.result_cache._model_digests",
+        lambda config: {"model": NamedClassifier.manifest.sha256},
     )
 
 
@@ -291,6 +291,15 @@ def test_an_unwritable_output_is_reported_in_one_line(capsys, tmp_path, astronau
     code, _, errors = fer(capsys, "evaluate-bag", bag, "--out", tmp_path / "file" / "out")
     assert code == 1
     assert errors.startswith(f"fer: {tmp_path / 'file'}")
+    assert errors.count("\n") == 1
+
+
+def test_a_report_of_the_user_is_kept(capsys, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("mine")
+    code, _, errors = fer(capsys, "evaluate-bag", "day", "--out", tmp_path)
+    assert (code, [*tmp_path.iterdir()]) == (1, [report])
+    assert errors.startswith(f"fer: {report}: expected a file of an earlier report")
     assert errors.count("\n") == 1
 
 
