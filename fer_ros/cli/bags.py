@@ -4,6 +4,7 @@ Modules that read bags or draw are imported when a command runs: other commands 
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fer_ros.evaluation.replay import EvaluationTask
 
 _NEEDS = "requirements/evaluate.txt"
+_MAX_IMAGE_DURATION_S = 3600.0
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -70,7 +72,11 @@ def _add_evaluate_bag(commands: Commands) -> None:
         "--record", action="store_true", help="write the messages of the node to a bag as well"
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="bags in parallel, which share the cores"
+        "--jobs",
+        metavar="N",
+        type=_count,
+        default=1,
+        help="bags in parallel, which share the cores",
     )
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786"
@@ -110,11 +116,31 @@ def _add_bag_from_video(commands: Commands) -> None:
     parser.add_argument(
         "--image-duration",
         metavar="S",
-        type=float,
+        type=_seconds,
         default=2.0,
-        help="seconds per image file; default: %(default)s",
+        help="seconds per image file, at most an hour; default: %(default)s",
     )
     parser.set_defaults(run=_bag_from_video, needs=_NEEDS)
+
+
+def _count(text: str) -> int:
+    """An argument: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """An argument: a time of at most an hour."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MAX_IMAGE_DURATION_S:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, at most {_MAX_IMAGE_DURATION_S:g}, found {text!r}"
+        )
+    return seconds
 
 
 def _evaluate_bag(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from fer_ros.evaluation.replay import (
 )
 from fer_ros.evaluation.result_cache import cache_key, check_folders, load, save
 from fer_ros.inference.model_store import ModelError
-from fer_ros.io.errors import single_line
+from fer_ros.io.errors import encodable, single_line
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -80,7 +80,7 @@ def unique_names(paths: Iterable[Path]) -> list[str]:
         if path.resolve() in resolved:
             raise EvaluationError(f"{path}: expected different recordings, found this one twice")
         resolved.add(path.resolve())
-        stem = path.stem if path.is_file() else path.resolve().name
+        stem = encodable(path.stem if path.is_file() else path.resolve().name)
         number = 2
         name = stem
         while name in names:

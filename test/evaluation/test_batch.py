@@ -62,6 +62,7 @@ def test_names_are_unique(tmp_path):
     (tmp_path / "day.mcap").touch()
     paths = [tmp_path / "a" / "day", tmp_path / "b" / "day", tmp_path / "day.mcap", Path("b/")]
     assert unique_names(paths) == ["day", "day_2", "day_3", "b"]
+    assert unique_names([Path("bag\udcff")]) == [r"bag\udcff"]
     with pytest.raises(EvaluationError, match="b: expected different recordings, found this one"):
         unique_names([tmp_path / "b", Path("a"), tmp_path / "a" / ".." / "b"])
 

@@ -87,7 +87,7 @@ def _write_csv(path: Path, summary: dict[str, Any]) -> None:
     """One row per recording, and one for all."""
     rows = {**summary["bags"], "(all)": summary}
     temporal = [*summary["temporal"]]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["bag", "partial", "duration_s", "dropped", "faces", *SCORES, *temporal])
         for name, bag in rows.items():

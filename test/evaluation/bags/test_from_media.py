@@ -294,6 +294,25 @@ def test_an_unwritable_output_is_reported_in_one_line(capsys, tmp_path, astronau
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(
+            (["bag-from-video", "a.png", "bag", f"--image-duration={value}"], "number above 0")
+            for value in ("nan", "inf", "1e400", "1e9", "-1", "0", "long")
+        ),
+        *(
+            (["evaluate-bag", "day", f"--jobs={value}"], "expected a whole number of 1 or more")
+            for value in ("-3", "0", "1.5", "²")
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_a_report_of_the_user_is_kept(capsys, tmp_path):
     report = tmp_path / "report.html"
     report.write_text("mine")

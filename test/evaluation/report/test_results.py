@@ -133,6 +133,17 @@ def test_the_page_is_self_contained(tmp_path):
     assert "happiness, predicted as <b>sadness</b>" in page
 
 
+@pytest.mark.parametrize("name", ["day$^$", "bag\udcff", r"\$a$b", "two\nlines"])
+def test_any_name_of_a_recording_or_face_is_written(tmp_path, name):
+    face = outcome([row(0, face=name, label=1, target_face=name), row(1, face=name)])
+    save(tmp_path / "cached", face, {})
+    write_report(tmp_path, summarize({name: face}, {name: f"{name}: no such bag"}), {name: face})
+    assert (tmp_path / f"timeline_{name}.png").stat().st_size > 1000
+    shown = name.replace("\udcff", r"\udcff")
+    assert f"{shown}: no such bag" in (tmp_path / "report.html").read_text()
+    assert load(tmp_path / "cached").predictions.id.tolist() == [shown] * 2
+
+
 def test_timelines_of_an_earlier_run_are_removed(tmp_path):
     for name in ("a", "b"):
         write_report(tmp_path, summarize({name: HALF}, {}), {name: HALF})
