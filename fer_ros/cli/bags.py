@@ -243,7 +243,7 @@ def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from fer_ros.evaluation.comparison import compare, read_run, to_text
+    from fer_ros.evaluation.comparison import compare, is_complete, read_run, to_text
     from fer_ros.evaluation.report.pages import comparison_page
     from fer_ros.io.json_file import add_path_to_oserror, write_json
 
@@ -257,8 +257,7 @@ def _compare(args: argparse.Namespace) -> int:
         with add_path_to_oserror(args.html):
             args.html.write_text(comparison_page(comparison, first, second), encoding="utf-8")
     print(to_text(comparison))
-    is_incomplete = any(comparison[run]["partial"] for run in ("first", "second"))
-    return int(is_incomplete or any(comparison["only_in"].values()))
+    return int(not is_complete(comparison))
 
 
 def _bag_from_video(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import pytest
 from prediction_tools import row
 
 from fer_ros.evaluation import RESULTS, EvaluationError
-from fer_ros.evaluation.comparison import RunError, compare, read_run, to_text
+from fer_ros.evaluation.comparison import RunError, compare, is_complete, read_run, to_text
 from fer_ros.evaluation.metrics.classification import METRICS
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
@@ -262,7 +262,42 @@ def test_incomparable_runs_are_reported_in_one_line(runs, tmp_path):
         read_run(tmp_path)
     with pytest.raises(RunError, match="no labeled face of the same recording"):
         compare(read_run(runs["poor"]), read_run(runs["other"]))
+    relabeled = run(tmp_path / "relabeled", {"a": ([1] * 10, [9 - 2] * 10)})
+    with pytest.raises(RunError, match="was predicted in both, but 10 with different labels"):
+        compare(read_run(runs["poor"]), read_run(relabeled))
     damaged = run(tmp_path / "damaged", {"a": readings(0.9, 1, 0)})
     (damaged / "bags" / "a" / "faces.csv").unlink()
     with pytest.raises(RunError, match="bags/a is damaged or missing"):
         read_run(damaged)
+
+
+RECORDING = {"images": 60, "first_ns": 10**18, "duration_s": 5.9}
+
+
+@pytest.mark.parametrize(
+    ("change", "labels", "line"),
+    [
+        ({}, [1] * 60, ""),
+        (
+            {"images": 12, "duration_s": 1.1},
+            [1] * 60,
+            "note: day: expected the same recording, found 12 images of 1.1 s from stamp "
+            "1000000000.000 s instead of 60 images of 5.9 s from stamp 1000000000.000 s",
+        ),
+        (
+            {},
+            [1] * 50 + [2] * 10,
+            "note: 10 faces have different labels in the runs and are not compared: evaluate both "
+            "with the same labels",
+        ),
+    ],
+)
+def test_other_images_and_labels_are_reported(tmp_path, change, labels, line):
+    first = run(tmp_path / "a", {"day": ([1] * 60, [1] * 60)}, recording=RECORDING)
+    second = run(tmp_path / "b", {"day": ([1] * 60, labels)}, recording=RECORDING | change)
+    comparison = compare(read_run(first), read_run(second))
+    assert is_complete(comparison) is (not line)
+    assert comparison["faces"] == labels.count(1)
+    assert [text for text in to_text(comparison).splitlines() if "note:" in text] == (
+        [line] if line else []
+    )
