@@ -157,6 +157,7 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
         raise EvaluationError("--record runs a model, --predictions-topic does not: drop one")
     tasks = _tasks(args)
     check_folder(args.out, tasks)
+    has_unread_labels = _print_bags_without_labels(args)
     topic = args.predictions_topic or args.image_topic
     total = sum(expected_images(path, topic) for path in args.bags)
     with progress_bar(total=total, unit="image") as bar:
@@ -181,7 +182,9 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
         print(f"{scores['faces']} labeled faces predicted: {metrics}")
     print(*write_report(args.out, summary, batch.results), sep="\n")
     has_warnings = any(result.warnings for result in batch.results.values())
-    return 130 if batch.interrupted else int(summary["partial"] or has_warnings)
+    if batch.interrupted:
+        return 130
+    return int(summary["partial"] or has_warnings or has_unread_labels)
 
 
 def _print_errors(batch: "BatchResult") -> None:
@@ -190,6 +193,24 @@ def _print_errors(batch: "BatchResult") -> None:
     for result in batch.results.values():
         for line in (*result.errors, *result.warnings):
             print(f"fer: {line}", file=sys.stderr)
+
+
+def _print_bags_without_labels(args: argparse.Namespace) -> bool:
+    """Name the bags without labels; return whether one has a label file of another name."""
+    from fer_ros.evaluation.bags.from_media import LABELS
+
+    has_unread_labels = False
+    for bag in args.bags:
+        if args.labels or args.label_topic or (bag / LABELS).is_file() or not bag.exists():
+            continue
+        unread = sorted(file.name for file in bag.glob("*") if file.stem.lower() == "labels")
+        has_unread_labels = has_unread_labels or bool(unread)
+        print(
+            f"{'fer: ' if unread else ''}{bag}: no labels: expected {LABELS} in the bag, --labels "
+            f"or --label-topic, found {', '.join(unread) or 'none'}",
+            file=sys.stderr if unread else sys.stdout,
+        )
+    return has_unread_labels
 
 
 def _tasks(args: argparse.Namespace) -> "dict[str, EvaluationTask]":

@@ -313,6 +313,24 @@ def test_numbers_out_of_range_are_refused(capsys, words, message):
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("names", [[], ["Labels.csv", "labels.yaml"]])
+def test_a_bag_without_labels_is_reported(capsys, tmp_path, astronaut, names):
+    bag = portrait_bag(tmp_path / "bag", astronaut, 2)
+    for name in names:
+        (bag / name).touch()
+    code, output, errors = fer(capsys, "evaluate-bag", bag, "--out", tmp_path / "out")
+    line = (
+        f"{bag}: no labels: expected labels.csv in the bag, --labels or --label-topic, found "
+        f"{', '.join(names) or 'none'}\n"
+    )
+    assert (code, errors) == ((1, f"fer: {line}") if names else (0, ""))
+    assert output.startswith("2 images evaluated" if names else line)
+    write_labels(tmp_path / "labels.csv", (0, 9, "happy"))
+    words = ["--labels", tmp_path / "labels.csv", "--out", tmp_path / "out"]
+    assert fer(capsys, "evaluate-bag", bag, *words)[0] == 0
+
+
 def test_a_report_of_the_user_is_kept(capsys, tmp_path):
     report = tmp_path / "report.html"
     report.write_text("mine")
