@@ -17,6 +17,7 @@ from fer_ros.inference.model_store import (
     INT8_SUFFIX,
     ModelError,
     ModelManifest,
+    differing_settings,
     find_model,
     is_onnx_model,
     read_manifest,
@@ -174,7 +175,7 @@ def _prefers_int8(config: ClassifierConfig) -> bool:
 def _int8_variant(manifest: ModelManifest) -> ModelManifest:
     """The model in the folder NAME_int8.
 
-    Raises ModelError unless it was made from the weights of ``manifest``.
+    Raises ModelError unless it was made from the weights and has the settings of ``manifest``.
     """
     folder = manifest.folder.with_name(manifest.folder.name + INT8_SUFFIX)
     if not folder.is_dir():
@@ -186,4 +187,10 @@ def _int8_variant(manifest: ModelManifest) -> ModelManifest:
     variant = read_manifest(folder)
     if variant.quantized_from != manifest.sha256:
         raise ModelError(f"{folder}: not quantized from the weights of {manifest.name}")
+    differing = differing_settings(manifest, variant)
+    if differing:
+        raise ModelError(
+            f"{folder}: {', '.join(differing)}: expected the values of {manifest.name}, found "
+            "others; quantize it again, or give both the same priors"
+        )
     return variant

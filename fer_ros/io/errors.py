@@ -19,6 +19,11 @@ def format_os_error(error: object) -> str:
     return f"{file}: {single_line(error)}" if file else single_line(error)
 
 
+def encodable(text: str) -> str:
+    """Return the text with ``\\udcNN`` for each byte of a file name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class WarningCounter:
     """Counts equal warnings about images, for one line each."""
 

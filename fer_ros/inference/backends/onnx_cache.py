@@ -41,7 +41,7 @@ def uses_nchwc_layout() -> bool:
 def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
     """Path of the exported graph; depends on all of the manifest that the graph contains."""
     values = asdict(manifest)
-    for key in ("folder", "priors", "quantized_from"):
+    for key in ("folder", "priors", "quantized_from", "settings_sha256"):
         del values[key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
     suffix = "-nchwc" if nchwc else ""
@@ -60,9 +60,10 @@ def load_or_export(manifest: ModelManifest, on_cpu: bool = True) -> bytes:
         ModelError: the model cannot be used.
         BackendError: it cannot be exported.
     """
-    manifest.verify()
     if is_onnx_model(manifest):
         check_conventions(manifest)
+    manifest.verify()
+    if is_onnx_model(manifest):
         return manifest.weights_path.read_bytes()
     nchwc = on_cpu and uses_nchwc_layout()
     path = cache_path(manifest, nchwc)

@@ -318,6 +318,52 @@ def test_graphs_of_other_conventions_are_rejected(folder, change, message):
         load_or_export(read_manifest(folder))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("mean: [0.5, ", "mean: [9, "),
+        ("std: [0.5, ", "std: [9, "),
+        ("size_px: 112", "size_px: 64"),
+        ("grayscale: true", "grayscale: false"),
+        ("architecture: two", "architecture: three"),
+        ("blendshapes: true", "blendshapes: false"),
+        ("\ntemperature: 0.9", "\ntemperature: 9"),
+        ("settings_sha256: ", "settings_sha256: ''\n# "),
+    ],
+)
+def test_settings_that_a_graph_has_built_in_cannot_be_edited(folder, change):
+    path = folder / "model.yaml"
+    text = path.read_text().replace(*change)
+    assert text != path.read_text()
+    path.write_text(text)
+    with pytest.raises(ModelError, match=f"{path}: architecture, .*has built in") as caught:
+        load_or_export(read_manifest(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_priors_of_a_graph_can_be_edited(folder):
+    path = folder / "model.yaml"
+    path.write_text(
+        path.read_text().replace("balanced: {temperature: 0.9", "balanced: {temperature: 4")
+    )
+    load_or_export(read_manifest(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (("mean: [0.5, ", "mean: [9, "), "input"),
+        (("balanced: {temperature: 0.9", "balanced: {temperature: 4"), "priors"),
+    ],
+)
+def test_a_variant_of_other_settings_is_not_used(cpu, tmp_path, change, name):
+    path = tmp_path / FP32 / "model.yaml"
+    path.write_text(path.read_text().replace(*change))
+    classifier = cpu(VNNI)
+    assert classifier.precision == "fp32"
+    assert f"{INT8}: {name}: expected the values of two_stream_small, found" in classifier.reason
+
+
 def test_a_damaged_graph_is_rejected(folder):
     (folder / "weights.onnx").write_bytes(b"")
     with pytest.raises(ModelError, match="the file is damaged"):
