@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Set before OpenCV is imported: a file of 42 bytes can claim 30,000 x 30,000 pixels, 6 GB.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**26))
+# Also before: errors about damaged files say the same as OpenCV's own lines on stderr.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 if TYPE_CHECKING:
     from fer_ros.config import PipelineConfig

@@ -8,6 +8,7 @@ validated on construction. Descriptions and ranges become the descriptors of the
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from numbers import Integral, Real
 from reprlib import repr as short
 from typing import Any, TypeVar
 
@@ -32,6 +33,15 @@ def config_field(
     return field(default=default, metadata=metadata)
 
 
+def _is_convertible(value: Any, expected: type) -> bool:
+    """Whether ``value`` is a number such as NumPy's that ``expected`` holds without loss."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, Integral):
+        return expected is int or (expected is float and abs(int(value)) < 2**53)
+    return expected is float and isinstance(value, Real)
+
+
 class ValidatedConfig:
     """Validates types and ranges of a settings dataclass on construction.
 
@@ -46,8 +56,8 @@ class ValidatedConfig:
             if is_dataclass(value):
                 continue
             expected: Any = item.default_factory if item.default is MISSING else type(item.default)
-            if expected is float and type(value) is int and abs(value) < 2**53:
-                object.__setattr__(self, item.name, float(value))
+            if _is_convertible(value, expected):
+                object.__setattr__(self, item.name, expected(value))
             elif type(value) is not expected:
                 raise ValueError(
                     f"{item.name}: expected {expected.__name__}, found {short(value)} "

@@ -25,6 +25,7 @@ class MultiCameraPipeline:
 
     Raises:
         ModelError, DetectorError: a model cannot be used; both are ValueErrors.
+        TypeError: ``config`` is no PipelineConfig.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class MultiCameraPipeline:
         detector: FaceDetector | None = None,
         classifier: Classifier | None = None,
     ) -> None:
+        _check_type("config", config, PipelineConfig)
         self.config = config
         self.classifier = classifier or Classifier(config.classifier)
         self._detector = detector or make_detector(
@@ -56,6 +58,7 @@ class MultiCameraPipeline:
 
     def reconfigure(self, config: PipelineConfig) -> None:
         """Apply other thresholds. Faces keep their ids and emotions, models stay loaded."""
+        _check_type("config", config, PipelineConfig)
         self.config = config
         self._detector.config = config.detector
         for stream in self._streams.values():
@@ -81,6 +84,8 @@ class MultiCameraPipeline:
         """
         results: dict[str, FrameResult | FrameFailure] = {}
         pending: dict[str, PendingFrame] = {}
+        for frame in frames.values():
+            _check_type("frame", frame, Frame)
         for name, frame in frames.items():
             preprocessed = self._preprocess(name, frame)
             if isinstance(preprocessed, FrameFailure):
@@ -118,3 +123,9 @@ class MultiCameraPipeline:
         return predictions_by_camera | {
             name: batch[end - len(crops[name]) : end] for name, end in zip(crops, ends, strict=True)
         }
+
+
+def _check_type(name: str, value: object, expected: type) -> None:
+    if not isinstance(value, expected):
+        found = type(value).__name__
+        raise TypeError(f"{name}: expected a {expected.__name__}, found {found}")

@@ -15,6 +15,7 @@ Conventions of the whole library:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,11 @@ def _check_array(name: str, array: NDArray, shape: tuple[int | None, ...], dtype
         )
 
 
+def _check_seconds(name: str, value: float) -> None:
+    if not isinstance(value, Real):
+        raise TypeError(f"{name}: expected seconds, found {type(value).__name__}")
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """An image of a stream: ``image_rgb`` (H, W, 3) uint8, taken at ``stamp_s``.
@@ -63,6 +69,9 @@ class Frame:
         _check_array("image_rgb", self.image_rgb, (None, None, 3), np.uint8)
         if self.image_rgb.size == 0:
             raise ValueError(f"image_rgb: the image is empty, shape {self.image_rgb.shape}")
+        _check_seconds("stamp_s", self.stamp_s)
+        if self.arrival_s is not None:
+            _check_seconds("arrival_s", self.arrival_s)
         if not math.isfinite(self.stamp_s):
             raise ValueError(f"stamp_s: expected finite seconds, found {self.stamp_s}")
 

@@ -1,15 +1,18 @@
 """``fer analyze``: images and videos to JSON lines and annotated images."""
 
 import argparse
-import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from fer_ros.cli import params
 from fer_ros.cli.annotated_image_writer import AnnotatedImageWriter
+from fer_ros.cli.arguments import path_text
+from fer_ros.cli.record_writer import RecordWriter, open_records
 from fer_ros.config import ClassifierConfig
 from fer_ros.io.errors import WarningCounter
 from fer_ros.io.media import (
@@ -42,11 +45,18 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Write one JSON line for each image or video frame.",
     )
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="image, video, folder, stream URL or /dev/videoN"
+        "paths",
+        nargs="+",
+        type=path_text,
+        metavar="PATH",
+        help="image, video, folder, stream URL or /dev/videoN",
     )
-    parser.add_argument("--json", metavar="OUT.jsonl", help="output file; default: stdout")
+    parser.add_argument(
+        "--json", type=path_text, metavar="OUT.jsonl", help="output file; default: stdout"
+    )
     parser.add_argument(
         "--save-annotated",
+        type=path_text,
         metavar="DIR",
         help="folder for annotated PNG files, one per image and per video second",
     )
@@ -71,24 +81,45 @@ def _run(args: argparse.Namespace) -> int:
     sources = [source for path in args.paths for source in _find_sources(path, report)]
     if not sources:
         return 1
+    files = [source for source in sources if isinstance(source, Path)]
+    _check_outputs(args, files)
     config = params.pipeline_config(args).for_still_images()
     recorder = _attention_recorder(config.classifier) if args.attention else None
     pipeline = EmotionPipeline(config, classifier=recorder)
-    writer = AnnotatedImageWriter(Path(args.save_annotated)) if args.save_annotated else None
+    writer = AnnotatedImageWriter(Path(args.save_annotated), files) if args.save_annotated else None
     guesses = WarningCounter()
-    with _output(args.json) as out, _progress_bar(sources, out) as bar:
+    with (
+        open_records(args.json) as records,
+        _report_interruption(records),
+        _progress_bar(sources, records) as bar,
+    ):
         for source in sources:
             pipeline.reset()  # no face of one file is that of another
             for image in _read_images(source, report, guesses):
                 faces = pipeline(Frame(image.image_rgb, image.stamp_s)).faces
-                record = frame_record(image.name, image.stamp_s, faces)
-                out.write(json.dumps(record) + "\n")
+                records.write(frame_record(image.name, image.stamp_s, faces))
                 if writer and writer.select(image):
                     _write_annotated(writer, image, faces, recorder)
                 bar.update()
     for line in guesses.lines:
         report(MediaError(line))
     return 1 if errors else 0
+
+
+def _check_outputs(args: argparse.Namespace, files: list[Path]) -> None:
+    """Refuse outputs that would replace the analyzed files, or be analyzed in the next run."""
+    if args.json and Path(args.json).exists():
+        for file in files:
+            if file.samefile(args.json):
+                args.parser.error(f"--json {args.json}: is analyzed; name another file")
+    if args.save_annotated:
+        annotated = Path(args.save_annotated).resolve()
+        for folder in filter(Path.is_dir, map(Path, args.paths)):
+            if annotated.is_relative_to(folder.resolve()):
+                args.parser.error(
+                    f"--save-annotated {args.save_annotated}: is in the analyzed folder {folder}; "
+                    "name a folder elsewhere"
+                )
 
 
 def _attention_recorder(config: ClassifierConfig) -> "AttentionRecorder":
@@ -140,18 +171,25 @@ def _read_images(
 
 
 @contextmanager
-def _output(path: str | None) -> Iterator[TextIO]:
-    if path is None:
-        yield sys.stdout
-    else:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with Path(path).open("w", encoding="utf-8") as file:
-            yield file
+def _report_interruption(records: RecordWriter) -> Iterator[None]:
+    """Report SIGINT and SIGTERM with the number of analyzed images."""
+
+    def exit_by_signal(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, exit_by_signal)
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        write_line(f"fer: interrupted after {records.num_records} images")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _progress_bar(sources: list[Path | str], out: TextIO) -> ProgressBar:
+def _progress_bar(sources: list[Path | str], records: RecordWriter) -> ProgressBar:
     """Hidden when the results go to the same terminal."""
-    hidden = out.isatty()
+    hidden = records.is_terminal
     is_endless = any(isinstance(source, str) for source in sources)
     files = [source for source in sources if isinstance(source, Path)]
     total = None if hidden or is_endless else sum(map(count_images, files))

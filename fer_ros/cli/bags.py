@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fer_ros.cli import params
+from fer_ros.cli.arguments import path_text
 from fer_ros.evaluation import EvaluationError
 from fer_ros.io.progress import progress_bar
 
@@ -109,7 +110,7 @@ def _add_bag_from_video(commands: Commands) -> None:
         description="Create a bag from a video, an image, a folder of them, or 'sample', the "
         "synthetic video. Subfolders that are named like emotions give labels.",
     )
-    parser.add_argument("source", metavar="VIDEO|FOLDER|sample")
+    parser.add_argument("source", type=path_text, metavar="VIDEO|FOLDER|sample")
     parser.add_argument("out", type=Path, metavar="OUT", help="the new bag")
     parser.add_argument("--storage", choices=("mcap", "sqlite3"), default="mcap")
     parser.add_argument("--raw", action="store_true", help="raw images instead of JPEG")

@@ -64,7 +64,7 @@ def _make_graph(
     except OSError as error:
         _log.warning(
             "%s: the face detector in int8 cannot be stored and is made again at each start: %s; "
-            "free disk space, or name another folder in FER_ROS_CACHE",
+            "name a writable folder with free space in FER_ROS_CACHE",
             path,
             error.strerror or error,
         )

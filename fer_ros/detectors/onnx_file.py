@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING
 
 from fer_ros.detectors.base import DetectorError
 from fer_ros.inference.model_store import sha256_of
+from fer_ros.io.path_kind import FILE, path_kind
 
 if TYPE_CHECKING:
     import onnx
 
 
 def existing_file(model_path: str) -> Path:
-    """Return the path of a file of the settings. Raises DetectorError if it does not exist."""
+    """Return the path of a file of the settings. Raises DetectorError if it is no file."""
     path = Path(model_path).expanduser()
-    if not path.is_file():
+    kind = path_kind(path)
+    if kind != FILE:
+        found = f"expected an ONNX file, found {kind}" if kind else "no such file"
         raise DetectorError(
-            f"detector.model_path: {path}: no such file; correct the path or leave it empty"
+            f"detector.model_path: {path}: {found}; correct the path or leave it empty"
         )
     return path
 

@@ -113,7 +113,7 @@ def fetch(name: str, open_url: UrlOpener = open_https) -> Path:
     except OSError as error:
         raise FetchError(
             f"{pretrained.url}: cannot be stored as {pretrained.path}: {single_line(error)}; "
-            "free disk space, or name another folder in FER_ROS_CACHE"
+            "name a writable folder with free space in FER_ROS_CACHE"
         ) from None
     return pretrained.path
 

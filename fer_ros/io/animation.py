@@ -9,9 +9,10 @@ from PIL import Image, UnidentifiedImageError
 
 from fer_ros.io.errors import single_line
 from fer_ros.io.image_decoding import MAX_PIXELS, PILLOW_ERRORS, ConversionError
+from fer_ros.io.image_format import image_format_of
 
-_ANIMATED_FORMATS = {".gif": "GIF", ".png": "PNG", ".webp": "WEBP", ".avif": "AVIF"}
-_PAGED_FORMATS = {".tif": "TIFF", ".tiff": "TIFF"}
+_ANIMATED_FORMATS = ("GIF", "PNG", "WEBP", "AVIF")
+_PAGED_FORMATS = ("TIFF",)
 _GIF_TRAILER = b"\x3b"
 _MIN_DURATION_MS = 20  # browsers replace shorter durations by the default below
 _DEFAULT_DURATION_MS = 100
@@ -20,16 +21,15 @@ _OPEN_ERRORS = (*PILLOW_ERRORS, UnidentifiedImageError, Image.DecompressionBombE
 
 def is_animated(file: Path) -> bool:
     """Whether the file is an animation of two or more frames. False if Pillow cannot open it."""
-    return file.suffix.lower() in _ANIMATED_FORMATS and count_frames(file) > 1
+    return image_format_of(file) in _ANIMATED_FORMATS and count_frames(file) > 1
 
 
 def count_frames(file: Path) -> int:
     """Number of frames of an animation, or of pages of a TIFF file; 1 for every other file."""
-    form = (_ANIMATED_FORMATS | _PAGED_FORMATS).get(file.suffix.lower())
-    if form is None:
+    if image_format_of(file) not in _ANIMATED_FORMATS + _PAGED_FORMATS:
         return 1
     try:
-        with Image.open(file, formats=[form]) as image:
+        with Image.open(file, formats=_ANIMATED_FORMATS + _PAGED_FORMATS) as image:
             width, height = image.size
             return getattr(image, "n_frames", 1) if width * height <= MAX_PIXELS else 1
     except _OPEN_ERRORS:
@@ -42,10 +42,10 @@ def read_frames(file: Path) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     Raises ConversionError at the first frame that cannot be decoded, and after the last one when
     the end of the file is missing.
     """
-    form = _ANIMATED_FORMATS[file.suffix.lower()]
+    form = image_format_of(file)
     stamp_ms = 0.0
     try:
-        with Image.open(file, formats=[form]) as image:
+        with Image.open(file, formats=_ANIMATED_FORMATS) as image:
             for number in range(getattr(image, "n_frames", 1)):
                 image.seek(number)
                 image_rgb = np.array(image.convert("RGB"), np.uint8)

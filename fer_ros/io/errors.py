@@ -1,7 +1,10 @@
 """Format errors for people."""
 
+import errno
 from collections import Counter
 from collections.abc import Callable
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def single_line(error: object) -> str:
@@ -14,9 +17,13 @@ def single_line(error: object) -> str:
 
 
 def format_os_error(error: object) -> str:
-    """Return the message on one line, after the file that the error names, if any."""
-    file = getattr(error, "filename", None)
-    return f"{file}: {single_line(error)}" if file else single_line(error)
+    """Return the message on one line, after the file that the error names, if any.
+
+    The remedy for a full disk follows.
+    """
+    file, number = (getattr(error, name, None) for name in ("filename", "errno"))
+    remedy = "; free disk space or write to another disk" if number in _DISK_FULL else ""
+    return f"{file}: {single_line(error)}{remedy}" if file else f"{single_line(error)}{remedy}"
 
 
 def encodable(text: str) -> str:

@@ -8,6 +8,7 @@ wherever its NumPy is not the one that is installed.
 import io
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -19,6 +20,7 @@ from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fer_ros.io.errors import single_line
+from fer_ros.io.image_format import image_format
 from fer_ros.single_pixel import widen_single_pixel
 
 WarningCallback: TypeAlias = Callable[[str], object]
@@ -26,8 +28,11 @@ WarningCallback: TypeAlias = Callable[[str], object]
 
 _JPEG_QUALITY = 90
 _JPEG_START = b"\xff\xd8\xff"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
 MAX_PIXELS = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", 2**26))
 """Larger images are refused."""
+_LIMIT_CHECK = "CV_IO_MAX_IMAGE_PIXELS"  # in OpenCV's message
+_LIMIT = f"the limit is {MAX_PIXELS}: reduce the image, or raise OPENCV_IO_MAX_IMAGE_PIXELS"
 _BIT_DEPTHS = (10, 12, 14)  # of sensors whose samples come in 16 bits
 PILLOW_ERRORS = (
     OSError,
@@ -187,6 +192,8 @@ def decode_image_file(
     encoded = np.frombuffer(data, np.uint8)
     if encoded[: len(_JPEG_START)].tobytes() == _JPEG_START:
         return _decode_jpeg(encoded.tobytes(), ignore_orientation)
+    if encoded[: len(_PNG_START)].tobytes() == _PNG_START:
+        _check_png(encoded.tobytes())
     flags = cv2.IMREAD_IGNORE_ORIENTATION if ignore_orientation else 0
     image_bgr = _imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)
     if image_bgr.dtype == np.uint16:
@@ -205,8 +212,28 @@ def _imdecode(encoded: NDArray[np.uint8], flags: int) -> NDArray:
     except cv2.error as error:
         reason = f": {single_line(error.err)}"
     if image_bgr is None:
-        raise ConversionError(f"OpenCV cannot read {len(encoded)} bytes{reason}")
+        form = image_format(encoded[:16].tobytes())
+        if _LIMIT_CHECK in reason:
+            raise ConversionError(f"{form} with too many pixels: {_LIMIT}")
+        is_decodable = form and cv2.haveImageWriter(f"a.{form}")  # old releases have no AVIF
+        problem = f"damaged {form}: " if is_decodable else ""
+        raise ConversionError(f"{problem}OpenCV cannot read {len(encoded)} bytes{reason}")
     return np.asarray(image_bgr)
+
+
+def _check_png(data: bytes) -> None:
+    """Raise ConversionError for a damaged file, about which libpng writes to stderr."""
+    start, name = len(_PNG_START), b""
+    while name != b"IEND":
+        head = data[start : start + 8].ljust(8, b"\0")
+        length, name = struct.unpack(">I4s", head)
+        end = start + 8 + length
+        if end + 4 > len(data):
+            raise ConversionError(f"damaged PNG of {len(data)} bytes: its end is missing")
+        checksum = struct.pack(">I", zlib.crc32(data[start + 4 : end]))
+        if name[:1].isupper() and data[end : end + 4] != checksum:  # of a critical chunk
+            raise ConversionError(f"damaged PNG of {len(data)} bytes: wrong checksum")
+        start = end + 4
 
 
 def _decode_jpeg(data: bytes, ignore_orientation: bool) -> NDArray[np.uint8]:
@@ -219,14 +246,14 @@ def _decode_jpeg(data: bytes, ignore_orientation: bool) -> NDArray[np.uint8]:
         image: Image = JpegImageFile(io.BytesIO(data))
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise ConversionError(f"JPEG of {width} x {height} pixels: the limit is {MAX_PIXELS}")
+            raise ConversionError(f"JPEG of {width} x {height} pixels: {_LIMIT}")
         if not ignore_orientation:
             image = ImageOps.exif_transpose(image)
         return np.array(image.convert("RGB"), np.uint8)
     except PILLOW_ERRORS as error:
         if isinstance(error, ConversionError):
             raise
-        raise ConversionError(f"JPEG of {len(data)} bytes: {single_line(error)}") from None
+        raise ConversionError(f"damaged JPEG of {len(data)} bytes: {single_line(error)}") from None
 
 
 def _reduce_to_8_bits(samples: NDArray, name: str, warn: WarningCallback) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Image files, videos, folders of them, and live streams as RGB images."""
 
-import os
+import logging
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +13,25 @@ from numpy.typing import NDArray
 
 from fer_ros.io.animation import count_frames, is_animated, read_frames
 from fer_ros.io.errors import single_line
+from fer_ros.io.folder_tree import list_tree
 from fer_ros.io.image_decoding import (
     ConversionError,
     WarningCallback,
     decode_image_file,
     ignore_warning,
 )
+from fer_ros.io.image_format import image_format, image_format_of
+from fer_ros.io.path_kind import FILE, FOLDER, NOTHING, path_kind
+from fer_ros.io.video import (
+    IncompleteMediaError,
+    MediaError,
+    MediaImage,
+    VideoReader,
+    open_video,
+    promised_count,
+)
+
+_log = logging.getLogger(__name__)
 
 _JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 HEIF_SUFFIXES = {".heic", ".heif"}
@@ -29,40 +42,18 @@ IMAGE_SUFFIXES = (
 )
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
 _HEIF_PACKAGE = "pillow_heif"
-_EDITED_SUFFIXES = {".mp4", ".m4v", ".mov"}
-_COUNTED_SUFFIXES = _EDITED_SUFFIXES | {".avi"}  # they store the number of their images
-_MAX_EDITED = 2  # images that an edit list may leave out without damage
-# Audio may exceed the images by this in containers without a frame count.
-_MAX_UNCOUNTED_S = 1.0
-_MAX_FAILED_READS = 250  # in sequence, in a damaged part
-_DEFAULT_FPS = 25.0
-
-# MediaError says the same as FFmpeg's own lines on stderr.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-
-class MediaError(ValueError):
-    """A path holds no image or video that can be read; the message is one line."""
-
-
-class IncompleteMediaError(MediaError):
-    """Images of a file are missing; those that can be read were read before."""
-
-
-class MediaImage(NamedTuple):
-    """An image (H, W, 3) uint8; ``stamp_s`` counts from the start of a video, else it is 0."""
-
-    name: str
-    stamp_s: float
-    image_rgb: NDArray[np.uint8]
 
 
 class MediaListing(NamedTuple):
-    """Files of a path: those that can be read, HEIF images without a decoder, and others."""
+    """Files of a path: those that can be read, HEIF images without a decoder, and others.
+
+    ``unreadable`` has "PATH: REASON" of folders that cannot be read, broken links, and devices.
+    """
 
     files: list[Path]
     undecodable: list[Path]
     others: list[Path]
+    unreadable: list[str]
 
 
 def open_media(path: Path | str) -> Iterator[MediaImage]:
@@ -79,20 +70,25 @@ def open_media(path: Path | str) -> Iterator[MediaImage]:
 def list_media(path: Path | str) -> MediaListing:
     """List ``path`` itself if it is a file, else the files of the folder and its subfolders.
 
-    Hidden files and folders are left out. Raises MediaError when there is no such path.
+    Links to folders are followed; hidden files and folders are left out. Raises MediaError when
+    there is no such path.
     """
+    if not str(path):
+        raise MediaError("the path is empty: name a file or a folder")
     path = Path(path)
-    if path.is_file():
-        return MediaListing([path], [], [])
-    if not path.is_dir():
+    kind = path_kind(path)
+    if kind == FILE:
+        return MediaListing([path], [], [], [])
+    if kind == NOTHING:
         raise MediaError(f"{path}: no such file or folder")
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
+    if kind != FOLDER:
+        raise MediaError(f"{path}: expected a file or a folder, found {kind}")
+    try:
+        files, unreadable = list_tree(path)
+    except OSError as error:
+        raise MediaError(f"{path}: cannot be read: {single_line(error)}") from None
     has_heif = find_spec(_HEIF_PACKAGE) is not None
-    listing = MediaListing([], [], [])
+    listing = MediaListing([], [], [], unreadable)
     for file in files:
         suffix = file.suffix.lower()
         if suffix in HEIF_SUFFIXES and not has_heif:
@@ -105,13 +101,12 @@ def list_media(path: Path | str) -> MediaListing:
 
 
 def skipped_errors(path: Path | str, listing: MediaListing) -> list[str]:
-    """One line about the HEIF images of a listing, and one about its other files."""
+    """One line for each kind of files that are left out of a listing."""
     errors = []
+    if listing.unreadable:
+        errors.append(_unreadable_error(path, listing))
     if listing.undecodable:
-        errors.append(
-            f"{path}: {len(listing.undecodable)} HEIC images cannot be read, the first "
-            f"{listing.undecodable[0].name}: pip install pillow-heif"
-        )
+        errors.append(_undecodable_error(path, listing))
     if listing.others:
         errors.append(
             f"{path}: {len(listing.others)} files are no images or videos and skipped, the first "
@@ -120,14 +115,29 @@ def skipped_errors(path: Path | str, listing: MediaListing) -> list[str]:
     return errors
 
 
+def _unreadable_error(path: Path | str, listing: MediaListing) -> str:
+    count, first = len(listing.unreadable), listing.unreadable[0]
+    return f"{path}: {count} files or folders cannot be read, the first {first}"
+
+
+def _undecodable_error(path: Path | str, listing: MediaListing) -> str:
+    return (
+        f"{path}: {len(listing.undecodable)} HEIC images cannot be read, the first "
+        f"{listing.undecodable[0].name}: pip install pillow-heif"
+    )
+
+
 def media_files(path: Path | str) -> list[Path]:
     """``path`` itself if it is a file, else the images and videos of the folder, by name.
 
-    Raises MediaError when there is no such path, the folder has none, or one has no decoder.
+    Raises MediaError when there is no such path, the folder has none, or one has no decoder. Logs a
+    warning when a part of the folder cannot be read.
     """
     listing = list_media(path)
     if listing.undecodable:
-        raise MediaError(skipped_errors(path, listing)[0])
+        raise MediaError(_undecodable_error(path, listing))
+    if listing.unreadable:
+        _log.warning(_unreadable_error(path, listing))
     if not listing.files:
         raise MediaError(f"{path}: the folder holds no image and no video")
     return listing.files
@@ -144,8 +154,8 @@ def read_stream(source: str) -> Iterator[MediaImage]:
     Raises MediaError when there are none, IncompleteMediaError when they end, unless the URL is
     that of a file.
     """
-    video = cv2.VideoCapture(source)
-    promised = _promised_count(video)  # 0: no file
+    video = open_video(source)
+    promised = promised_count(video)  # 0: no file
     first_s, count = None, 0
     try:
         while (captured := video.read())[0]:
@@ -172,17 +182,20 @@ def is_video(file: Path) -> bool:
     suffix = file.suffix.lower()
     if suffix in IMAGE_SUFFIXES | VIDEO_SUFFIXES:
         return suffix in VIDEO_SUFFIXES or is_animated(file)
-    return not cv2.haveImageReader(str(file))
+    return image_format_of(file) is None or is_animated(file)
 
 
 def count_images(file: Path) -> int:
     """Return 1 for an image, the frame count in the header of a video, 0 if that is unknown."""
+    if is_animated(file):
+        return count_frames(file)
     if not is_video(file):
         return 1
-    if file.suffix.lower() in IMAGE_SUFFIXES:
-        return count_frames(file)
-    video = cv2.VideoCapture(str(file))
-    count = _promised_count(video)
+    try:
+        video = open_video(file)
+    except MediaError:
+        return 0  # reading the file reports why
+    count = promised_count(video)
     video.release()
     return count
 
@@ -197,30 +210,34 @@ def read_file(file: Path, warn: WarningCallback = ignore_warning) -> Iterator[Me
         IncompleteMediaError: after the last image of a file, if some are missing.
         MediaError: nothing in the file can be read.
     """
-    if not is_video(file):
+    if is_animated(file):
+        yield from _read_animation(file)
+    elif is_video(file):
+        yield from VideoReader(file)
+    else:
         yield MediaImage(str(file), 0.0, _read_image(file, warn))
         pages = count_frames(file)
         if pages > 1:
             raise IncompleteMediaError(
                 f"{file}: the first of {pages} pages is read: split the file into one for each page"
             )
-    elif file.suffix.lower() in IMAGE_SUFFIXES:
-        yield from _read_animation(file)
-    else:
-        yield from _VideoReader(file)
 
 
 def _read_image(file: Path, warn: WarningCallback) -> NDArray[np.uint8]:
     if file.suffix.lower() in HEIF_SUFFIXES:
         return _read_heif(file)
     try:
-        if file.suffix.lower() == ".gif" and not cv2.haveImageReader(str(file)):
-            return next(read_frames(file))[1]  # OpenCV before 4.11
-        return decode_image_file(file.read_bytes(), warn)
+        data = file.read_bytes()
     except OSError as error:
         raise MediaError(f"{file}: cannot be read: {single_line(error)}") from None
+    form = image_format(data)
+    try:
+        if form == "GIF" and not cv2.haveImageWriter("a.gif"):  # OpenCV before 4.11
+            return next(read_frames(file))[1]
+        return decode_image_file(data, warn)
     except ConversionError as error:
-        raise MediaError(f"{file}: not an image: {error}") from None
+        problem = error if form else f"not an image: {error}"
+        raise MediaError(f"{file}: {problem}") from None
 
 
 def _read_animation(file: Path) -> Iterator[MediaImage]:
@@ -231,7 +248,7 @@ def _read_animation(file: Path) -> Iterator[MediaImage]:
             yield MediaImage(str(file), stamp_s, image_rgb)
     except ConversionError as error:
         if not count:
-            raise MediaError(f"{file}: not an image: {error}") from None
+            raise MediaError(f"{file}: {error}") from None
         raise IncompleteMediaError(f"{file}: ends after image {count}: {error}") from None
 
 
@@ -247,79 +264,3 @@ def _read_heif(file: Path) -> NDArray[np.uint8]:
     except (OSError, ValueError, RuntimeError) as error:  # of libheif
         raise MediaError(f"{file}: not an image: {single_line(error)}") from None
     return np.ascontiguousarray(image.convert("RGB"), np.uint8)
-
-
-def _promised_count(video: cv2.VideoCapture) -> int:
-    count = video.get(cv2.CAP_PROP_FRAME_COUNT)
-    return int(count) if np.isfinite(count) and count > 0 else 0
-
-
-class _VideoReader:
-    """Reads a video to its end, past damaged parts."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._stamps_s: list[float] = []
-        self._first_damage_s: float | None = None
-
-    def __iter__(self) -> Iterator[MediaImage]:
-        video = cv2.VideoCapture(str(self._file))
-        try:
-            fps = video.get(cv2.CAP_PROP_FPS)
-            period_s = 1 / fps if np.isfinite(fps) and fps > 0 else 1 / _DEFAULT_FPS
-            promised = _promised_count(video)
-            failed_reads = 0
-            while failed_reads < _MAX_FAILED_READS:
-                is_read, image_bgr = video.read()
-                if not is_read:
-                    failed_reads += 1
-                    if self._is_complete(promised):
-                        break
-                    continue
-                if failed_reads and self._first_damage_s is None:
-                    self._first_damage_s = self._stamps_s[-1] if self._stamps_s else 0.0
-                failed_reads = 0
-                stamp_s = self._add_stamp(video.get(cv2.CAP_PROP_POS_MSEC), period_s)
-                image_rgb = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
-                yield MediaImage(str(self._file), stamp_s, image_rgb)
-        finally:
-            video.release()
-        self._check_complete(promised, promised * period_s)
-
-    def _add_stamp(self, position_ms: float, period_s: float) -> float:
-        """Take the video's clock, or a regular one where it does not advance."""
-        previous_s = self._stamps_s[-1] if self._stamps_s else None
-        is_valid = np.isfinite(position_ms) and position_ms >= 0
-        position_s = round(position_ms / 1000, 6) if is_valid else 0.0
-        if previous_s is not None and position_s <= previous_s:
-            position_s = round(previous_s + period_s, 6)
-        self._stamps_s.append(position_s)
-        return position_s
-
-    def _is_complete(self, promised: int) -> bool:
-        return promised > 0 and len(self._stamps_s) >= promised
-
-    def _check_complete(self, promised: int, duration_s: float) -> None:
-        """Raise if there are no images, or fewer than the file header states."""
-        count = len(self._stamps_s)
-        if not count:
-            raise MediaError(f"{self._file}: not an image or video that OpenCV can read")
-        is_counted = self._file.suffix.lower() in _COUNTED_SUFFIXES
-        if is_counted and not promised:
-            raise IncompleteMediaError(
-                f"{self._file}: the file does not say how many images it has: {count} were read, "
-                "others may be missing"
-            )
-        missing = promised - count if is_counted else 0
-        if self._first_damage_s is not None:
-            amount = f"{missing} of {promised} images are" if missing > 0 else "a part is"
-            raise IncompleteMediaError(
-                f"{self._file}: damaged after {self._first_damage_s:.2f} s: {amount} missing"
-            )
-        last_s = self._stamps_s[-1]
-        allowed = _MAX_EDITED if self._file.suffix.lower() in _EDITED_SUFFIXES else 0
-        if missing > allowed or (not is_counted and duration_s - last_s > _MAX_UNCOUNTED_S):
-            amount = f"{missing} of {promised} images are" if is_counted else "the end is"
-            raise IncompleteMediaError(
-                f"{self._file}: ends at {last_s:.2f} of {duration_s:.2f} s: {amount} missing"
-            )

@@ -1,5 +1,6 @@
 from dataclasses import FrozenInstanceError, fields
 
+import numpy as np
 import pytest
 
 from fer_ros.config import (
@@ -36,6 +37,13 @@ def test_an_integer_is_accepted_for_a_float():
     assert (value, type(value)) == (30.0, float)
 
 
+def test_numbers_of_numpy_are_accepted():
+    config = DetectorConfig(max_faces=np.int64(3), min_face_px=np.float32(30), budget_ms=np.int8(5))
+    values = (config.max_faces, config.min_face_px, config.budget_ms)
+    assert values == (3, 30.0, 5.0)
+    assert [type(value) for value in values] == [int, float, float]
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -46,6 +54,8 @@ def test_an_integer_is_accepted_for_a_float():
         ({"tracker": {"min_hits": 0}}, "config.tracker.min_hits: expected 1 to 100, found 0"),
         ({"tracker": {"min_hits": 1.5}}, "config.tracker.min_hits: expected int, found 1.5"),
         ({"tracker": {"min_hits": True}}, "config.tracker.min_hits: expected int, found True"),
+        ({"tracker": {"min_hits": np.float64(2)}}, "config.tracker.min_hits: expected int, found"),
+        ({"tracker": {"max_age_s": np.True_}}, "config.tracker.max_age_s: expected float, found"),
         (
             {"detector": {"score_threshold": "0.5"}},
             "config.detector.score_threshold: expected float",

@@ -228,6 +228,8 @@ def test_a_missing_file(tmp_path):
     path = tmp_path / "none.onnx"
     says = f"detector.model_path: {path}: no such file; correct the path or leave it empty"
     assert refusal(DetectorConfig(model_path=str(path))) == says
+    says = f"detector.model_path: {tmp_path}: expected an ONNX file, found a folder; correct"
+    assert refusal(DetectorConfig(model_path=str(tmp_path))).startswith(says)
 
 
 @pytest.mark.parametrize(

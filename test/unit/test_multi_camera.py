@@ -144,6 +144,21 @@ def test_unexpected_errors_propagate():
         make(Broken(KeyError("odd")))({"front": frame(1), "rear": frame(1)})
 
 
+@pytest.mark.parametrize("config", [None, {}, "two_stream_small"])
+def test_settings_of_another_type_are_rejected(config):
+    says = f"config: expected a PipelineConfig, found {type(config).__name__}"
+    with pytest.raises(TypeError, match=says):
+        EmotionPipeline(config)
+    with pytest.raises(TypeError, match=says):
+        make().reconfigure(config)
+
+
+def test_an_image_without_a_stamp_is_no_frame():
+    pipeline = EmotionPipeline(SETTINGS, Counter(), Network())
+    with pytest.raises(TypeError, match="frame: expected a Frame, found ndarray"):
+        pipeline(frame(1).image_rgb)
+
+
 def test_faces_of_one_camera_are_forgotten():
     pipeline = make()
     frames = {"front": frame(1), "rear": frame(1)}

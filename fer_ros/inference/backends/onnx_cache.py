@@ -122,7 +122,7 @@ def _export_and_cache(manifest: ModelManifest, nchwc: bool, path: Path) -> bytes
     except OSError as error:
         _log.warning(
             "%s: the exported model cannot be stored and will be exported at each start: %s; "
-            "free disk space, or name another folder in FER_ROS_CACHE",
+            "name a writable folder with free space in FER_ROS_CACHE",
             path,
             error.strerror or error,
         )

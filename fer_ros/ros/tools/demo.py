@@ -14,9 +14,9 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import cv2
 from rclpy.executors import SingleThreadedExecutor
 
+from fer_ros.io.png_file import write_png
 from fer_ros.ros.runtime import NodeProcess, rclpy_context
 from fer_ros.ros.tools.demo_monitor import DemoMonitor
 from fer_ros.ros.tools.isolated_domain import isolated_domain
@@ -80,8 +80,7 @@ def _run(source: str, out: Path, stop_requested: threading.Event) -> int:
         return 130
     if not int(monitor.diagnostics.get("processed", 0)):
         raise DemoError(f"no results: none of the images of {source} was processed")
-    if not cv2.imwrite(str(sheet), cv2.cvtColor(monitor.contact_sheet.render(), cv2.COLOR_RGB2BGR)):
-        raise DemoError(f"{sheet}: cannot be written")
+    write_png(sheet, monitor.contact_sheet.render())
     print(_summary(monitor.diagnostics, publisher), sheet, results, sep="\n")
     if not monitor.num_readable_faces:
         raise DemoError(f"no results: no face in the images of {source} is readable")

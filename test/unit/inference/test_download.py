@@ -152,7 +152,10 @@ def test_an_interrupted_download_leaves_no_file(folder):
 def test_an_uncreatable_folder_is_reported(folder):
     folder.parent.write_text("a file stands there")
     error_line = refused(Server(), folder)
-    assert f"cannot be stored as {folder}/small.pth: Not a directory; free disk space" in error_line
+    assert (
+        f"cannot be stored as {folder}/small.pth: Not a directory; name a writable folder"
+        in error_line
+    )
 
 
 def test_a_full_disk_is_reported(folder):

@@ -37,6 +37,13 @@ def test_an_animation_is_a_video_with_its_own_timing(tmp_path, suffix):
     np.testing.assert_allclose([image.image_rgb.mean() for image in images], GRAYS, atol=3)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a", "a.mp4"])
+def test_an_animation_is_recognized_by_content(tmp_path, name):
+    path = animation(tmp_path / "a.gif", [100, 400, 100]).rename(tmp_path / name)
+    assert (is_video(path), count_images(path)) == (True, 3)
+    assert [image.stamp_s for image in read_file(path)] == [0.0, 0.1, 0.5]
+
+
 def test_frames_without_a_duration_last_as_long_as_in_browsers(tmp_path):
     path = animation(tmp_path / "a.gif", 0)
     assert [image.stamp_s for image in read_file(path)] == [0.0, 0.1, 0.2]

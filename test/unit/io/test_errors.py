@@ -18,5 +18,8 @@ def test_messages_become_one_line(text, line):
 def test_os_errors_begin_with_their_file():
     error = OSError(errno.ENOSPC, "No space left on device", "out/faces.csv")
     assert single_line(error) == "No space left on device"
-    assert format_os_error(error) == "out/faces.csv: No space left on device"
-    assert format_os_error(OSError(errno.ENOSPC, "No space left on device")) == single_line(error)
+    remedy = "; free disk space or write to another disk"
+    assert format_os_error(error) == f"out/faces.csv: No space left on device{remedy}"
+    error = OSError(errno.EACCES, "Permission denied", "out/faces.csv")
+    assert format_os_error(error) == "out/faces.csv: Permission denied"
+    assert format_os_error(OSError(errno.EACCES, "Permission denied")) == single_line(error)
