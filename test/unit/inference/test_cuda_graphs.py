@@ -84,12 +84,14 @@ def test_a_network_that_cannot_be_captured_runs_eagerly(cuda, caplog):
     assert graphs[0]() is None  # the buffers of the graphs before it are free
 
 
-def test_out_of_memory_during_capture_is_an_error(cuda):
+def test_out_of_memory_during_capture_is_an_error(cuda, caplog):
     def full(crops_rgb):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
         CudaGraphRunner(cuda.runs(full), "cpu").capture()
+    (record,) = caplog.records
+    assert "running eagerly also when there is memory again" in record.getMessage()
 
 
 def test_a_sticky_error_of_a_replay_is_raised(runner, cuda):
