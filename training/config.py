@@ -1,7 +1,6 @@
 """Settings of an experiment, as the YAML files in ``training/configs`` give them."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -245,9 +244,6 @@ def _set(values: Any, override: str) -> None:
         value = parse_yaml(text.encode())
     except ValueError as error:
         raise ValueError(f"{override}: {error}") from None
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(value)  # 1e-4 is text in YAML 1.1
     for parent in parents:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else None
     if not equals or not isinstance(values, dict):

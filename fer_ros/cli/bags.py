@@ -73,7 +73,7 @@ def _add_evaluate_bag(commands: Commands) -> None:
         "--record", action="store_true", help="write the messages of the node to a bag as well"
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=_count, default=1, help="bags that run in parallel"
+        "--jobs", metavar="N", type=_count, default=1, help="bags in parallel; they share cores"
     )
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786"
