@@ -260,7 +260,7 @@ def test_faces_of_datasets_are_packed_within_a_size(tmp_path, capsys, monkeypatc
         )
     monkeypatch.setattr(training, "MAX_BYTES", max_bytes)
     out = tmp_path / "faces.npz"
-    assert command.main([str(out), "--pack", str(tmp_path)]) == 0
+    assert command.main([str(out), "--export-faces", str(tmp_path)]) == 0
     assert f"{out}: 12 faces, " in capsys.readouterr().out
     assert out.stat().st_size <= max_bytes + 2000  # and the names of the arrays
     faces = load_faces(out, "cpu", 0)
@@ -291,7 +291,7 @@ def test_a_detector_on_another_device_than_asked_for_is_out_of_tolerance(monkeyp
 
 
 def test_datasets_that_cannot_be_packed_are_reported_in_one_line(tmp_path, capsys):
-    assert command.main([str(tmp_path / "faces.npz"), "--pack", str(tmp_path)]) == 1
+    assert command.main([str(tmp_path / "faces.npz"), "--export-faces", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"gpu_check: {tmp_path / 'ferplus_train'}/dataset.yaml: no such file")
     assert error.count("\n") == 1
