@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from fer_ros.config import ClassifierConfig
 from fer_ros.emotions import EMOTIONS
-from fer_ros.inference.backends import Backend, open_backend
+from fer_ros.inference.backends import Backend, BackendSelection, open_backend
 from fer_ros.inference.backends.fallback import FallbackBackend
 from fer_ros.inference.devices import cuda_status, supports_int8_dot_product
 from fer_ros.inference.model_store import (
     INT8_SUFFIX,
     ModelError,
     ModelManifest,
+    differing_settings,
     find_model,
     is_onnx_model,
     read_manifest,
@@ -48,14 +49,12 @@ class Classifier:
     def __init__(self, config: ClassifierConfig = ClassifierConfig()) -> None:  # noqa: B008  (frozen)
         """Load the model of ``config``. Raises ModelError when it cannot be used."""
         self._source = read_manifest(find_model(config.model))
-        self.manifest, choice = select_variant(self._source, config)
+        self.manifest, self._selection, self.reason = _open_variant(self._source, config)
         try:
             self._prior = select_prior(self.manifest.priors, config.prior)
         except ValueError as error:
             raise ModelError(f"model {self.manifest.name}: {error}") from None
         self._config = config
-        self._selection = open_backend(self.manifest, config)
-        self.reason = "; ".join(filter(None, (self._selection.reason, choice)))
         backend = self._selection.backend
         self._backend = FallbackBackend(
             backend, None if backend.device == "cpu" else self._open_cpu
@@ -127,6 +126,25 @@ class Classifier:
         return perf_counter() - start
 
 
+def _open_variant(
+    source: ModelManifest, config: ClassifierConfig
+) -> tuple[ModelManifest, BackendSelection, str]:
+    """Open the model or its int8 variant. Returns the opened one, its backend, and the reason.
+
+    Where no runtime can use the GPU that the driver reports, the variant is the one for the CPU.
+    """
+    manifest, choice = select_variant(source, config)
+    selection = open_backend(manifest, config)
+    if config.device == "auto" and selection.backend.device == "cpu":
+        on_cpu = replace(config, device="cpu")
+        variant, choice = select_variant(source, on_cpu)
+        if variant != manifest:
+            fallback = selection.fallback
+            manifest, selection = variant, open_backend(variant, on_cpu)
+            selection = selection._replace(fallback=fallback)
+    return manifest, selection, "; ".join(filter(None, (selection.reason, choice)))
+
+
 def select_variant(manifest: ModelManifest, config: ClassifierConfig) -> tuple[ModelManifest, str]:
     """The model, or its int8 variant where that is requested or faster, and the reason.
 
@@ -157,7 +175,7 @@ def _prefers_int8(config: ClassifierConfig) -> bool:
 def _int8_variant(manifest: ModelManifest) -> ModelManifest:
     """The model in the folder NAME_int8.
 
-    Raises ModelError unless it was made from the weights of ``manifest``.
+    Raises ModelError unless it was made from the weights and has the settings of ``manifest``.
     """
     folder = manifest.folder.with_name(manifest.folder.name + INT8_SUFFIX)
     if not folder.is_dir():
@@ -169,4 +187,10 @@ def _int8_variant(manifest: ModelManifest) -> ModelManifest:
     variant = read_manifest(folder)
     if variant.quantized_from != manifest.sha256:
         raise ModelError(f"{folder}: not quantized from the weights of {manifest.name}")
+    differing = differing_settings(manifest, variant)
+    if differing:
+        raise ModelError(
+            f"{folder}: {', '.join(differing)}: expected the values of {manifest.name}, found "
+            "others; quantize it again, or give both the same priors"
+        )
     return variant

@@ -32,8 +32,8 @@ _LOST_REGION_SIDES = 4.0
 _LOST_REGION_PX = 128
 _SMALL_FACE_PX = 40  # below, a region of 64 px shows all that the frame has
 _CUT_MARGIN = 0.05  # of a face's height: a face this close to the edge of a view may be cut
-_DUPLICATE_SHARE = 0.7  # of the smaller box inside the larger one
-_MAX_CANVAS_SIDE_PX = 1024
+_DUPLICATE_MIN_IOM = 0.7
+_MAX_MOSAIC_SIDE_PX = 1024
 _MAX_SHARED_PX = 96 * 96  # larger views have an input of their own
 
 
@@ -158,14 +158,14 @@ def _view(region_xyxy: tuple[int, int, int, int], scale: float) -> View:
 def pack_rectangles(
     sizes_wh: Sequence[tuple[int, int]],
 ) -> tuple[tuple[int, int], list[tuple[int, int]]]:
-    """Place rectangles in rows: the canvas's width and height, and each left upper corner.
+    """Place rectangles in rows: the mosaic's width and height, and each left upper corner.
 
-    The canvas is the smallest of those tried whose sides are multiples of 32.
+    The mosaic is the smallest of those tried whose sides are multiples of 32.
     """
     order = sorted(range(len(sizes_wh)), key=lambda index: -sizes_wh[index][1])
     widest = max(width for width, _ in sizes_wh)
     best: tuple[int, tuple[int, int], list[tuple[int, int]]] | None = None
-    for limit in range(_round_up(widest), max(_MAX_CANVAS_SIDE_PX, _round_up(widest)) + 1, 32):
+    for limit in range(_round_up(widest), max(_MAX_MOSAIC_SIDE_PX, _round_up(widest)) + 1, 32):
         corners = [(0, 0)] * len(sizes_wh)
         x = y = row_height = right = 0
         for index in order:
@@ -175,10 +175,10 @@ def pack_rectangles(
             corners[index] = (x, y)
             x, row_height = x + width, max(row_height, height)
             right = max(right, x)
-        canvas = _round_up(right), _round_up(y + row_height)
-        area = canvas[0] * canvas[1]
+        mosaic = _round_up(right), _round_up(y + row_height)
+        area = mosaic[0] * mosaic[1]
         if best is None or area < best[0]:
-            best = area, canvas, corners
+            best = area, mosaic, corners
         if right < limit - SIDE_MULTIPLE_PX:
             break  # all of them stand in one row
     assert best is not None
@@ -245,14 +245,14 @@ def _detect_together(
 ) -> ViewDetections:
     """Detect faces in the views that share one input of the network."""
     (width, height), corners = pack_rectangles([view.size_wh for view in views])
-    canvas: NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
+    mosaic: NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
     for view, (x, y) in zip(views, corners, strict=True):
         left, top, right, bottom = view.region_xyxy
         columns, rows = view.size_wh
         region = _halve(widen_single_pixel(image_rgb[top:bottom, left:right]), view.size_wh)
         # OpenCV 4.5.4 cannot write into an image of one pixel.
-        canvas[y : y + rows, x : x + columns] = cv2.resize(region, view.size_wh)
-    detections = network.detect(canvas, score_threshold, nms_iou_threshold)
+        mosaic[y : y + rows, x : x + columns] = cv2.resize(region, view.size_wh)
+    detections = network.detect(mosaic, score_threshold, nms_iou_threshold)
     return _to_frame(detections, image_rgb.shape[1::-1], views, corners, keep_cut)
 
 
@@ -333,13 +333,13 @@ def merge(detections: ViewDetections, nms_iou_threshold: float) -> ViewDetection
     order = nms(boxes, detections.faces.scores, nms_iou_threshold)
     indices: list[int] = []
     for index in order.tolist():
-        if not (overlap_of_smaller(boxes[index], boxes[indices]) > _DUPLICATE_SHARE).any():
+        if not (intersection_over_minimum(boxes[index], boxes[indices]) > _DUPLICATE_MIN_IOM).any():
             indices.append(index)
     return detections.select(np.array(indices, np.intp))
 
 
-def overlap_of_smaller(box_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
-    """Share (N,) of the smaller box that a box (4,) and each of ``boxes_xyxy`` (N, 4) have."""
+def intersection_over_minimum(box_xyxy: NDArray, boxes_xyxy: NDArray) -> NDArray[np.float64]:
+    """Intersection (N,) of a box (4,) and each of ``boxes_xyxy`` (N, 4) over the smaller area."""
     low = np.maximum(box_xyxy[:2], boxes_xyxy[:, :2])
     high = np.minimum(box_xyxy[2:], boxes_xyxy[:, 2:])
     smaller = np.minimum(areas(box_xyxy[None]), areas(boxes_xyxy))

@@ -30,8 +30,8 @@ from fer_ros.detection_plan import (
     View,
     ViewDetections,
     detect_in_views,
+    intersection_over_minimum,
     merge,
-    overlap_of_smaller,
     plan_levels,
     region_view,
 )
@@ -391,4 +391,4 @@ def _match(face: TrackedFace, detections: FaceDetections, free: list[int]) -> in
 
 def _is_covered(face: TrackedFace, detections: FaceDetections) -> bool:
     """Whether the face lies mostly where another one was just detected."""
-    return bool((overlap_of_smaller(face.box_xyxy, detections.boxes_xyxy) > 0.5).any())
+    return bool((intersection_over_minimum(face.box_xyxy, detections.boxes_xyxy) > 0.5).any())

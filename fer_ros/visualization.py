@@ -27,15 +27,15 @@ def draw(image_rgb: NDArray[np.uint8], faces: list[FaceEmotion]) -> NDArray[np.u
 
     A face that is not readable is gray, with the reason in place of the probabilities.
     """
-    canvas = np.array(image_rgb, np.uint8, order="C")
-    line_px = max(_MIN_LINE_PX, round(min(canvas.shape[:2]) / 40))
+    annotated = np.array(image_rgb, np.uint8, order="C")
+    line_px = max(_MIN_LINE_PX, round(min(annotated.shape[:2]) / 40))
     for face in faces:
-        _draw_outline(canvas, face, line_px)
+        _draw_outline(annotated, face, line_px)
     for face in faces:
-        _draw_bars(canvas, face, line_px)
+        _draw_bars(annotated, face, line_px)
     for face in faces:  # last, above the bars of other faces
-        _draw_label(canvas, face, line_px)
-    return canvas
+        _draw_label(annotated, face, line_px)
+    return annotated
 
 
 def draw_attention(
@@ -94,28 +94,28 @@ def _caption(text: str, width_px: int, color: tuple[int, int, int]) -> NDArray[n
     return strip
 
 
-def _draw_outline(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
+def _draw_outline(annotated: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     left, top, right, bottom = _pixels(face.box_xyxy)
     color = _color(face)
-    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, max(1, line_px // 8))
+    cv2.rectangle(annotated, (left, top), (right - 1, bottom - 1), color, max(1, line_px // 8))
     radius_px = max(0, min((right - left) // 80, line_px // 4))  # of a small face, single pixels
     for x, y in _pixels(face.points_xy):
-        cv2.circle(canvas, (x, y), radius_px, color, cv2.FILLED)
+        cv2.circle(annotated, (x, y), radius_px, color, cv2.FILLED)
 
 
-def _draw_label(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
+def _draw_label(annotated: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     text = _label(face)
-    if not face.emotion and _width_px(text, line_px) > canvas.shape[1]:
+    if not face.emotion and _width_px(text, line_px) > annotated.shape[1]:
         text = text.partition(":")[0]  # the reason without its values
     width_px = _width_px(text, line_px)
     left, top = _pixels(face.box_xyxy)[:2]
-    left, top = _fit_inside(left, width_px, canvas.shape[1]), _label_top(canvas, top, line_px)
+    left, top = _fit_inside(left, width_px, annotated.shape[1]), _label_top(annotated, top, line_px)
     corner = (left + width_px - 1, top + line_px - 1)
-    cv2.rectangle(canvas, (left, top), corner, _color(face), cv2.FILLED)
-    _write(canvas, text, left, top, line_px, _BACKGROUND_RGB)
+    cv2.rectangle(annotated, (left, top), corner, _color(face), cv2.FILLED)
+    _write(annotated, text, left, top, line_px, _BACKGROUND_RGB)
 
 
-def _draw_bars(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
+def _draw_bars(annotated: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> None:
     """Draw a name and a bar per emotion, on the side of the box with more space."""
     if not face.emotion:
         return
@@ -123,18 +123,20 @@ def _draw_bars(canvas: NDArray[np.uint8], face: FaceEmotion, line_px: int) -> No
     width_px, height_px = name_width_px + 4 * line_px, len(EMOTIONS) * line_px
     box_left, box_top, box_right, _ = _pixels(face.box_xyxy)
     left = box_right + 2
-    if canvas.shape[1] - box_right < min(width_px, box_left):
+    if annotated.shape[1] - box_right < min(width_px, box_left):
         left = box_left - 2 - width_px
-    left = _fit_inside(left, width_px, canvas.shape[1])
-    top = _fit_inside(_label_top(canvas, box_top, line_px) + line_px, height_px, canvas.shape[0])
-    panel = canvas[top : top + height_px, left : left + width_px]
+    left = _fit_inside(left, width_px, annotated.shape[1])
+    top = _fit_inside(
+        _label_top(annotated, box_top, line_px) + line_px, height_px, annotated.shape[0]
+    )
+    panel = annotated[top : top + height_px, left : left + width_px]
     panel[:] = panel // 3  # dark enough for text, while the image shows through
     for row, (name, share) in enumerate(zip(EMOTIONS, face.probabilities, strict=True)):
         y = top + row * line_px
         bar_left = left + name_width_px
         end = (bar_left + round(float(share) * 4 * line_px), y + line_px - 2)
-        cv2.rectangle(canvas, (bar_left, y + 1), end, _COLORS_RGB[name], cv2.FILLED)
-        _write(canvas, name, left, y, line_px, _COLORS_RGB[name])
+        cv2.rectangle(annotated, (bar_left, y + 1), end, _COLORS_RGB[name], cv2.FILLED)
+        _write(annotated, name, left, y, line_px, _COLORS_RGB[name])
 
 
 def _label(face: FaceEmotion) -> str:
@@ -147,9 +149,9 @@ def _color(face: FaceEmotion) -> tuple[int, int, int]:
     return _COLORS_RGB[face.emotion] if face.emotion else _UNREADABLE_RGB
 
 
-def _label_top(canvas: NDArray[np.uint8], box_top: int, line_px: int) -> int:
+def _label_top(annotated: NDArray[np.uint8], box_top: int, line_px: int) -> int:
     """Top of the label: above the box, or inside it at the border of the image."""
-    return _fit_inside(box_top - line_px, line_px, canvas.shape[0])
+    return _fit_inside(box_top - line_px, line_px, annotated.shape[0])
 
 
 def _fit_inside(start: int, length: int, limit: int) -> int:
@@ -158,7 +160,7 @@ def _fit_inside(start: int, length: int, limit: int) -> int:
 
 
 def _write(
-    canvas: NDArray[np.uint8],
+    annotated: NDArray[np.uint8],
     text: str,
     left: int,
     top: int,
@@ -166,7 +168,9 @@ def _write(
     color: tuple[int, int, int],
 ) -> None:
     foot = (left + line_px // 4, top + round(0.8 * line_px))
-    cv2.putText(canvas, text, foot, _FONT, _scale(line_px), color, _stroke_px(line_px), cv2.LINE_AA)
+    cv2.putText(
+        annotated, text, foot, _FONT, _scale(line_px), color, _stroke_px(line_px), cv2.LINE_AA
+    )
 
 
 def _width_px(text: str, line_px: int) -> int:

@@ -21,6 +21,8 @@ class FakeCuda:
         error: raised by every call into CUDA while it is set.
         captured: batch sizes of the graphs, in the order of their capture.
         replayed: batch sizes of the replayed graphs.
+        reserved: bytes that PyTorch holds, by the index of a device.
+        emptied: devices that were current when the cached memory was released.
     """
 
     def __init__(self) -> None:
@@ -28,6 +30,9 @@ class FakeCuda:
         self.error: RuntimeError | None = None
         self.captured: list[int] = []
         self.replayed: list[int] = []
+        self.reserved = {0: 2**20}
+        self.emptied: list[int | str] = []
+        self._current: int | str = 0
         self._recording: FakeGraph | None = None
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,7 +41,9 @@ class FakeCuda:
             "is_initialized": lambda: True,
             "device_count": lambda: self.count,
             "get_device_capability": self.get_device_capability,
-            "empty_cache": self.check,
+            "memory_reserved": lambda index: self.reserved.get(index, 0),
+            "device": self.device,
+            "empty_cache": self.empty_cache,
             "Stream": lambda device: FakeStream(),
             "current_stream": lambda device=None: FakeStream(),
             "graph_pool_handle": lambda: (0, 0),
@@ -50,6 +57,18 @@ class FakeCuda:
     def check(self) -> None:
         if self.error:
             raise self.error
+
+    def empty_cache(self) -> None:
+        self.emptied.append(self._current)
+        self.check()
+
+    @contextmanager
+    def device(self, device: int | str):
+        previous, self._current = self._current, device
+        try:
+            yield
+        finally:
+            self._current = previous
 
     def get_device_capability(self, device: str) -> tuple[int, int]:
         self.check()

@@ -109,16 +109,19 @@ def sample_crops(padded_crops: Tensor, maps: Tensor, side_px: int = CROP_SIZE_PX
     """Sample views (B, 1, side_px, side_px) in 0..1 from padded crops (B, side, side) uint8."""
     ratio = CROP_SIZE_PX / padded_crops.shape[-1]
     size = [len(padded_crops), 1, side_px, side_px]
-    grid = F.affine_grid((maps * ratio).to(padded_crops.device), size, align_corners=False)
+    # In float64: TF32, which training allows in float32, moves pixels by up to 0.07 px.
+    maps = (maps * ratio).to(padded_crops.device).double()
+    grid = F.affine_grid(maps, size, align_corners=False)
     images = padded_crops[:, None].float().div_(255.0)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images, grid.float(), padding_mode="border", align_corners=False)
 
 
 def transform_landmarks(points: Tensor, maps: Tensor, mirrored: Tensor) -> Tensor:
     """Move landmarks (B, 68, 2), in fractions of the crop, into the views of ``maps``."""
     centered = 2.0 * points - 1.0 - maps[:, None, :, 2]
     inverse = torch.linalg.inv(maps[:, :, :2])
-    moved = (torch.einsum("bij,bpj->bpi", inverse, centered) + 1.0) / 2.0
+    # Not a matrix product, which may be computed in TF32.
+    moved = ((inverse[:, None] * centered[:, :, None]).sum(dim=-1) + 1.0) / 2.0
     return torch.where(mirrored[:, None, None], moved[:, list(FLIP)], moved)
 
 

@@ -1,7 +1,6 @@
 """Settings of an experiment, as the YAML files in ``training/configs`` give them."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -142,11 +141,35 @@ class TrainConfig(LoopConfig):
                 "epoch_samples: expected 0 with class_balanced_sampling, "
                 f"found {self.epoch_samples}"
             )
-        adjustment = self.loss.logit_adjustment
-        if self.data.balanced_valid and adjustment not in (0, 1):
+        self._check_sampling()
+        self._check_targets()
+
+    def _check_sampling(self) -> None:
+        weighted = [use for use in self.data.train if use.sampling_weight != 1]
+        if weighted and not self.epoch_samples:
             raise ValueError(
-                "loss.logit_adjustment: expected 0 or 1 with data.balanced_valid, because the "
-                f"priors of the model assume it, found {adjustment}"
+                f"data.train: sampling_weight of {weighted[0].dataset}: expected 1 without "
+                f"epoch_samples, found {weighted[0].sampling_weight}; set epoch_samples"
+            )
+        if self.class_balanced_sampling and self.loss.logit_adjustment:
+            raise ValueError(
+                "loss.logit_adjustment: expected false with class_balanced_sampling, found true: "
+                "both make up for the class shares; remove one of them"
+            )
+
+    def _check_targets(self) -> None:
+        if self.loss.targets != "majority":
+            return
+        softened = [use for use in self.data.train if use.smoothing or use.teacher_weight]
+        if softened:
+            raise ValueError(
+                f"data.train: smoothing and teacher_weight of {softened[0].dataset}: expected 0 "
+                "with loss.targets: majority, which replaces all other targets; remove them"
+            )
+        if self.loss.logit_adjustment:
+            raise ValueError(
+                "loss.logit_adjustment: expected false with loss.targets: majority, found true: "
+                "class shares are those of the votes; use loss.targets: votes"
             )
 
 
@@ -221,9 +244,6 @@ def _set(values: Any, override: str) -> None:
         value = parse_yaml(text.encode())
     except ValueError as error:
         raise ValueError(f"{override}: {error}") from None
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = float(value)  # 1e-4 is text in YAML 1.1
     for parent in parents:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else None
     if not equals or not isinstance(values, dict):

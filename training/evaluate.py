@@ -11,7 +11,7 @@ are scored as ``labels``, the landmarks of the network as ``landmarks``, where t
 ``--model MODEL --update-model-card DATA``: all metrics of a shipped model. DATA is the folder of
 the datasets that the model was trained with; the model's folder gets ``metrics.json``, ``CARD.md``
 and the plots of the card. Besides FER+ by every protocol: ``ferplus-without-duplicates``, without
-the images that are in its training split, too; ``label-calibration``, the calibration as
+the images that are in its other splits, too; ``label-calibration``, the calibration as
 probabilities of the label; nhfi, and lfwx for each of its sources, with intervals over persons; the
 errors of blendshapes and landmarks, the latter also in images rotated by 20 degrees to either side;
 the latency on this CPU.
@@ -56,12 +56,12 @@ from training.datasets.shards import (
     gray_to_rgb,
 )
 from training.datasets.splits import Faces, find_duplicates, load_faces
-from training.metrics.annotator_agreement import estimate_label_ceiling
+from training.metrics.annotator_agreement import estimate_annotator_agreement
 from training.metrics.blendshapes import blendshape_scores
+from training.metrics.class_priors import accuracy_by_coverage, at_each_prior
 from training.metrics.classification import RESAMPLES, SCORE_HEAD, SEED, score_cells, scores
 from training.metrics.label_calibration import calibrate_to_labels
 from training.metrics.landmarks import nme
-from training.metrics.operating_points import at_each_point, risk_coverage
 from training.metrics.predictions import predict, predict_arrays, predict_with_flip
 from training.prepare import format_report, prepare
 from training.reports.benchmarks import machine
@@ -92,7 +92,7 @@ def score(
             shown_persons = None if persons is None else persons[keep]
             results[f"{name}{flip}"] = scores(probabilities[keep], labels, targets, shown_persons)
     if votes is not None and has_emotion_votes(votes).any():
-        results["annotator_agreement"] = estimate_label_ceiling(predictions["-flip"], votes)
+        results["annotator_agreement"] = estimate_annotator_agreement(predictions["-flip"], votes)
     return results
 
 
@@ -150,12 +150,13 @@ def evaluate_datasets(classifier: Classifier, datasets: Path) -> dict[str, Any]:
     test, photographs, web = (datasets / f"{name}_test" for name in ("ferplus", "lfwx", "nhfi"))
     votes = FaceDataset.open(test).column("votes").astype(np.int64)
     counted = {name: keep(votes) for name, keep in PROTOCOLS.items()}
-    counted["ferplus-without-duplicates"] = ~find_duplicates(test, datasets / "ferplus_train")
+    others = [datasets / f"ferplus_{split}" for split in ("train", "valid")]
+    counted["ferplus-without-duplicates"] = ~find_duplicates(test, *others)
     faces, valid = load_faces(test), load_faces(datasets / "ferplus_valid")
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     crops = valid.padded_crops[:, CROP_SLICE, CROP_SLICE].numpy()
     _, balanced = predict_arrays(classifier, crops, "valid")
-    fitted = at_each_point({"": balanced}, classifier.manifest)[""]
+    fitted = at_each_prior({"": balanced}, classifier.manifest)[""]
     return {
         **_describe(classifier.manifest),
         **score(predictions, faces, counted, votes),
@@ -175,8 +176,9 @@ def score_web_photographs(classifier: Classifier, folder: Path) -> dict[str, Any
     faces, persons = load_faces(folder), FaceDataset.open(folder).column("identity")
     predictions = predict_with_flip(classifier, faces.padded_crops.numpy())
     results = score(predictions, faces, {"nhfi": np.ones(len(faces), np.bool_)}, persons=persons)
+    labels = faces.labels.numpy()
     for suffix, probabilities in predictions.items():
-        results[f"nhfi{suffix}"]["selective"] = risk_coverage(probabilities, faces.labels.numpy())
+        results[f"nhfi{suffix}"]["selective"] = accuracy_by_coverage(probabilities, labels)
     return results
 
 

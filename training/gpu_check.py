@@ -5,7 +5,7 @@ memory and the training step, and with ``--train`` trains a model. Needs PyTorch
 safetensors, NumPy and PyYAML only; what needs more, such as ONNX Runtime or OpenCV, is left out and
 reported. OUT gets ``gpu_check.json`` and ``gpu_check.md`` after each section, so a run that ends
 early keeps what it has. The exit code is 1 when an output is out of tolerance or a section fails.
-``--pack DATA`` writes the file that ``--faces`` takes.
+``--export-faces DATA`` writes the file that ``--faces`` takes.
 """
 
 import argparse
@@ -20,14 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_ros.inference.model_store import ModelError
 from training.command_line import report_error
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.gpu import inference, training
 from training.gpu.clock import DRY_RUN, Budget, Scale, describe_machine, measure_ceilings
 from training.gpu.report import page
 
-_MADE_UP_FACES = 4096
+_RANDOM_FACES = 4096
 _FAILED = "failed: "
 
 
@@ -56,7 +55,7 @@ class Report:
     def run(self, name: str, section: Callable[[], Any], what: str = "") -> None:
         """Run a section, or the part ``what`` of it, if there is time.
 
-        A failure of the device is reported, not raised.
+        A failure of the device, or a missing package or file, is reported, not raised.
         """
         what = what or name
         if not self._budget.allows(what):
@@ -64,7 +63,7 @@ class Report:
             return
         try:
             self.add(name, section())
-        except (RuntimeError, ModelError) as error:
+        except (RuntimeError, ValueError, ImportError, OSError) as error:
             self._budget.skipped[what] = f"{_FAILED}{error}"
         self.write()
 
@@ -81,7 +80,7 @@ def run_checks(arguments: argparse.Namespace, device: str, scale: Scale) -> dict
     """All sections; returns the results."""
     budget = Budget(arguments.minutes * 60)
     report = Report(arguments.out, budget, device)
-    count = 16 if arguments.dry_run else _MADE_UP_FACES
+    count = 16 if arguments.dry_run else _RANDOM_FACES
     faces = training.load_faces(arguments.faces, device, count)
     crops_rgb = crops_of(faces)
     report.run("ceilings", lambda: measure_ceilings(device, scale))
@@ -114,12 +113,12 @@ def crops_of(faces: training.FaceFile) -> NDArray[np.uint8]:
     return gray_to_rgb(faces.padded_crops[:32, CROP_SLICE, CROP_SLICE].cpu().numpy())
 
 
-def _pack(data: Path, out: Path) -> int:
+def _export_faces(data: Path, out: Path) -> int:
     try:
-        packed = training.pack(data, out)
+        exported = training.export_faces(data, out)
     except (ValueError, OSError) as error:
         return report_error("gpu_check", error)
-    print(f"{out}: {len(packed)} faces, {out.stat().st_size / 2**20:.1f} MiB")
+    print(f"{out}: {len(exported)} faces, {out.stat().st_size / 2**20:.1f} MiB")
     return 0
 
 
@@ -132,17 +131,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dry-run", action="store_true", help="run every step on the CPU, with small sizes"
     )
     parser.add_argument(
-        "--faces", type=Path, metavar="FILE", help="file with faces, written by --pack"
+        "--faces", type=Path, metavar="FILE", help="file with faces, written by --export-faces"
     )
     parser.add_argument(
         "--train", type=float, metavar="MINUTES", help="also train a model, for this time"
     )
     parser.add_argument(
-        "--pack", type=Path, metavar="DATA", help="write faces of DATA to OUT and stop"
+        "--export-faces", type=Path, metavar="DATA", help="write faces of DATA to OUT and stop"
     )
     options = parser.parse_args(argv)
-    if options.pack:
-        return _pack(options.pack, options.out)
+    if options.export_faces:
+        return _export_faces(options.export_faces, options.out)
     if not options.dry_run and not torch.cuda.is_available():
         reason = "PyTorch can use no CUDA device; --dry-run tries the program on the CPU"
         return report_error("gpu_check", reason)

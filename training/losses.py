@@ -22,8 +22,8 @@ class LossConfig(ValidatedConfig):
         "votes: their distribution; sampled: one of them each time; majority: the most frequent",
     )
     label_smoothing: float = config_field(0.0, "label smoothing factor", 0.0, 1.0)
-    logit_adjustment: float = config_field(
-        0.0, "factor tau of logit adjustment (Menon et al., 2021); 0: off", 0.0, 2.0
+    logit_adjustment: bool = config_field(
+        False, "logit adjustment (Menon et al., 2021) by the class shares of each dataset"
     )
     blendshape_weight: float = config_field(
         0.0, "weight of the blendshapes' error in the loss", 0.0, 100.0
@@ -68,14 +68,14 @@ class LogitAdjustedCrossEntropy:
     """
 
     def __init__(self, config: LossConfig) -> None:
-        self._adjustment = config.logit_adjustment
+        self._adjusts = config.logit_adjustment
 
     def offsets(self, priors: Tensor) -> Tensor:
         """What is added to the logits of faces whose datasets have the shares ``priors`` (B, C).
 
         Classes without any face in a dataset are not adjusted.
         """
-        return self._adjustment * torch.where(priors > 0, priors, 1.0).log()
+        return self._adjusts * torch.where(priors > 0, priors, 1.0).log()
 
     def __call__(self, logits: Tensor, targets: Tensor, offsets: Tensor) -> Tensor:
         """The mean over the batch, in float32 within an autocast context too."""

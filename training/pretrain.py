@@ -28,6 +28,7 @@ from training.datasets.splits import (
     Faces,
     duplicates_of,
     load_splits,
+    open_held_out,
     random_subset,
     sha256_of_tensors,
     subsample,
@@ -51,9 +52,9 @@ BACKBONE = "backbone.safetensors"
 def load_training_crops(folder: Path, names: list[str], held_out: list[str]) -> Tensor:
     """Padded crops (N, 144, 144) uint8 of datasets, without those that are in ``held_out`` too.
 
-    Raises ValueError when a dataset cannot be used. Held-out ones that do not exist are ignored.
+    Raises ValueError when a dataset cannot be used. A held-out one may be missing.
     """
-    others = [FaceDataset.open(folder / name) for name in held_out if (folder / name).exists()]
+    others = open_held_out(folder, held_out)
     return torch.from_numpy(
         load_padded_crops([_without(FaceDataset.open(folder / name), others) for name in names])
     )
@@ -173,7 +174,7 @@ class PretrainingTask(Task):
 def pretrain(config: PretrainConfig, data: Path, out: Path, context: DistributedContext) -> None:
     """Run or resume an experiment. Raises ValueError or OSError."""
     torch.manual_seed(config.seed)
-    padded_crops = load_training_crops(data, config.datasets, config.held_out)
+    padded_crops = load_training_crops(data, config.datasets, config.probe.names_held_out())
     if config.max_samples:
         chosen = random_subset(len(padded_crops), config.max_samples, config.seed)
         padded_crops = padded_crops[chosen]
@@ -188,9 +189,10 @@ def pretrain(config: PretrainConfig, data: Path, out: Path, context: Distributed
         splits = load_splits(config.probe, data)
         labeled = subsample(splits, config.max_samples, config.seed)
     task = PretrainingTask(config, padded_crops, labeled, context)
+    trainer = Trainer(task, config, context, out)
     if context.is_main:
         write_settings(out, config, {"train": sha256_of_tensors(padded_crops)})
-    Trainer(task, config, context, out).run()
+    trainer.run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

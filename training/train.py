@@ -136,6 +136,8 @@ class EmotionTask(Task):
         """
         crops, all_targets = batch
         targets, offsets, shapes, known = all_targets.split(_TARGETS, dim=1)
+        # Of two mixed faces, one without blendshapes adds 0 to the sum and 0 to its weight.
+        shapes = shapes / known.clamp_min(torch.finfo(known.dtype).tiny)
         output = network(crops)
         loss = self.loss(output.logits, targets, offsets)
         if self.blendshape_loss is None:
@@ -154,9 +156,10 @@ class EmotionTask(Task):
         """
         network = cast(FaceNetwork, network)
         shares = self.faces.priors[0]
+        offsets = self.loss.offsets(shares)
         logits = predict_logits(network, self.valid, self.context.device, self.config.bf16)
-        logits = logits + self.loss.offsets(shares)
-        temperature = fit_temperature(logits, self.valid.targets)
+        temperature = fit_temperature(logits, self.valid.targets, offsets)
+        logits = logits / temperature + offsets  # as Prior.apply does
         predicted = logits.argmax(dim=1)
         self._confusion = confusion_matrix(self.valid.labels.numpy(), predicted.numpy())
         metrics = {
@@ -167,18 +170,17 @@ class EmotionTask(Task):
         }
         if self.balanced_valid is not None:
             metrics |= self._validate_balanced(network)
-            balanced = metrics["balanced_valid_temperature"]
-            if self.config.loss.logit_adjustment:
-                natural = Prior(temperature, tuple(shares.clamp_min(_MIN_SHARE).tolist()))
-                self.priors = {BALANCED: Prior(balanced), NATURAL: natural}
-                temperature = balanced
+        if self.config.loss.logit_adjustment:
+            natural = Prior(temperature, tuple(shares.clamp_min(_MIN_SHARE).tolist()))
+            temperature = metrics.get("balanced_valid_temperature", temperature)
+            self.priors = {BALANCED: Prior(temperature), NATURAL: natural}
         network.temperature.fill_(temperature)
         return metrics
 
     def _validate_balanced(self, network: FaceNetwork) -> dict[str, float]:
         faces = cast(Faces, self.balanced_valid)
         logits = predict_logits(network, faces, self.context.device, self.config.bf16)
-        if not self.config.loss.logit_adjustment:
+        if not (self.config.loss.logit_adjustment or self.config.class_balanced_sampling):
             logits = logits - self.faces.priors[0].clamp_min(_MIN_SHARE).log()
         predicted = logits.argmax(dim=1)
         confusion = confusion_matrix(faces.labels.numpy(), predicted.numpy())
@@ -207,17 +209,31 @@ class EmotionTask(Task):
 def epoch_order(faces: Faces, config: TrainConfig, generator: torch.Generator) -> Tensor:
     """Indices (N,) of an epoch.
 
-    ``epoch_samples`` are drawn by the sampling weights of their datasets, without repetition;
-    ``class_balanced_sampling`` draws classes equally often, with repetition.
+    ``epoch_samples`` are drawn by the sampling weights of their datasets, with repetition only
+    where a weight demands it; ``class_balanced_sampling`` draws classes equally often, with
+    repetition.
     """
     if config.class_balanced_sampling:
         counts = torch.bincount(faces.labels, minlength=len(EMOTIONS))
         weights = 1.0 / counts[faces.labels]
         return torch.multinomial(weights, len(faces), replacement=True, generator=generator)
     if config.epoch_samples:
-        weights, count = faces.sampling_weights, config.epoch_samples
-        return torch.multinomial(weights, count, replacement=False, generator=generator)
+        return _draw_by_weight(faces.sampling_weights, config.epoch_samples, generator)
     return torch.randperm(len(faces), generator=generator)
+
+
+def _draw_by_weight(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` indices in random order, the number of each within 1 of what its weight demands.
+
+    ``weights`` (N,) are relative. Systematic sampling (Madow, 1949) of a random order in which
+    equal weights are neighbors, so that their sum is drawn within 1, too.
+    """
+    order = torch.randperm(len(weights), generator=generator)
+    order = order[weights[order].argsort(stable=True)]
+    ends = weights[order].double().cumsum(0)
+    points = torch.arange(count) + torch.rand(1, generator=generator, dtype=torch.float64)
+    drawn = order[torch.searchsorted(ends, points * (ends[-1] / count), right=True)]
+    return drawn[torch.randperm(count, generator=generator)]
 
 
 def mirror_blendshapes(blendshapes: Tensor, mirrored: Tensor) -> Tensor:
@@ -251,17 +267,13 @@ def train(config: TrainConfig, data: Path, out: Path, context: DistributedContex
             f"{data}: expected at least a batch of {config.batch_size} samples to train on and one "
             f"to validate with, found {len(faces)} and {len(valid)}"
         )
-    if config.epoch_samples > len(faces):
-        raise ValueError(
-            f"epoch_samples: expected at most {len(faces)} (faces in data.train), "
-            f"found {config.epoch_samples}"
-        )
     faces = add_teacher_targets(faces, config.data, context, out / "teachers.safetensors")
     task = EmotionTask(config, network, faces, valid, balanced_valid, context)
+    trainer = Trainer(task, config, context, out)
     if context.is_main:
         write_settings(out, config, {"train": faces.sha256(), "valid": valid.sha256()})
         draw_classes({"train": faces.counts(), "valid": valid.counts()}, out / "classes.png")
-    Trainer(task, config, context, out).run()
+    trainer.run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

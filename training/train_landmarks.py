@@ -196,10 +196,11 @@ def train_landmarks(
             f"found {len(faces[1])}"
         )
     task = LandmarkTask(config, faces, valid, context)
+    trainer = Trainer(task, config, context, out)
     if context.is_main:
         hashes = {"train": sha256_of_tensors(*faces), "valid": sha256_of_tensors(*valid)}
         write_settings(out, config, hashes)
-    Trainer(task, config, context, out).run()
+    trainer.run()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

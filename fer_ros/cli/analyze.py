@@ -82,6 +82,7 @@ def _run(args: argparse.Namespace) -> int:
     if not sources:
         return 1
     files = [source for source in sources if isinstance(source, Path)]
+    is_endless = len(files) < len(sources)
     _check_outputs(args, files)
     config = params.pipeline_config(args).for_still_images()
     recorder = _attention_recorder(config.classifier) if args.attention else None
@@ -89,9 +90,9 @@ def _run(args: argparse.Namespace) -> int:
     writer = AnnotatedImageWriter(Path(args.save_annotated), files) if args.save_annotated else None
     guesses = WarningCounter()
     with (
-        open_records(args.json) as records,
+        open_records(args.json, is_endless) as records,
         _report_interruption(records),
-        _progress_bar(sources, records) as bar,
+        _progress_bar(files, is_endless, records) as bar,
     ):
         for source in sources:
             pipeline.reset()  # no face of one file is that of another
@@ -187,10 +188,8 @@ def _report_interruption(records: RecordWriter) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _progress_bar(sources: list[Path | str], records: RecordWriter) -> ProgressBar:
+def _progress_bar(files: list[Path], is_endless: bool, records: RecordWriter) -> ProgressBar:
     """Hidden when the results go to the same terminal."""
     hidden = records.is_terminal
-    is_endless = any(isinstance(source, str) for source in sources)
-    files = [source for source in sources if isinstance(source, Path)]
     total = None if hidden or is_endless else sum(map(count_images, files))
     return progress_bar(total=total, unit="image", hidden=hidden)

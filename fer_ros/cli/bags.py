@@ -4,6 +4,7 @@ Modules that read bags or draw are imported when a command runs: other commands 
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fer_ros.evaluation.replay import EvaluationTask
 
 _NEEDS = "requirements/evaluate.txt"
+_MAX_IMAGE_DURATION_S = 3600.0
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -71,7 +73,7 @@ def _add_evaluate_bag(commands: Commands) -> None:
         "--record", action="store_true", help="write the messages of the node to a bag as well"
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="bags in parallel, which share the cores"
+        "--jobs", metavar="N", type=_count, default=1, help="bags in parallel; they share cores"
     )
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786"
@@ -111,17 +113,37 @@ def _add_bag_from_video(commands: Commands) -> None:
     parser.add_argument(
         "--image-duration",
         metavar="S",
-        type=float,
+        type=_seconds,
         default=2.0,
-        help="seconds per image file; default: %(default)s",
+        help="seconds per image file, at most an hour; default: %(default)s",
     )
     parser.set_defaults(run=_bag_from_video, needs=_NEEDS)
+
+
+def _count(text: str) -> int:
+    """An argument: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    """An argument: a time of at most an hour."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _MAX_IMAGE_DURATION_S:
+        raise argparse.ArgumentTypeError(
+            f"expected a number above 0, at most {_MAX_IMAGE_DURATION_S:g}, found {text!r}"
+        )
+    return seconds
 
 
 def _evaluate_bag(args: argparse.Namespace) -> int:
     from fer_ros.evaluation.bags.reader import expected_images
     from fer_ros.evaluation.batch import evaluate_all
-    from fer_ros.evaluation.report.files import write_report
+    from fer_ros.evaluation.report.files import check_folder, write_report
     from fer_ros.evaluation.report.results import summarize
 
     if args.source_bag and not args.predictions_topic:
@@ -131,6 +153,8 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
     if args.record and args.predictions_topic:
         raise EvaluationError("--record runs a model, --predictions-topic does not: drop one")
     tasks = _tasks(args)
+    check_folder(args.out, tasks)
+    has_unread_labels = _print_bags_without_labels(args)
     topic = args.predictions_topic or args.image_topic
     total = sum(expected_images(path, topic) for path in args.bags)
     with progress_bar(total=total, unit="image") as bar:
@@ -155,7 +179,9 @@ def _evaluate_bag(args: argparse.Namespace) -> int:
         print(f"{scores['faces']} labeled faces predicted: {metrics}")
     print(*write_report(args.out, summary, batch.results), sep="\n")
     has_warnings = any(result.warnings for result in batch.results.values())
-    return 130 if batch.interrupted else int(summary["partial"] or has_warnings)
+    if batch.interrupted:
+        return 130
+    return int(summary["partial"] or has_warnings or has_unread_labels)
 
 
 def _print_errors(batch: "BatchResult") -> None:
@@ -164,6 +190,24 @@ def _print_errors(batch: "BatchResult") -> None:
     for result in batch.results.values():
         for line in (*result.errors, *result.warnings):
             print(f"fer: {line}", file=sys.stderr)
+
+
+def _print_bags_without_labels(args: argparse.Namespace) -> bool:
+    """Name the bags without labels; return whether one has a label file of another name."""
+    from fer_ros.evaluation.bags.from_media import LABELS
+
+    has_unread_labels = False
+    for bag in args.bags:
+        if args.labels or args.label_topic or (bag / LABELS).is_file() or not bag.exists():
+            continue
+        unread = sorted(file.name for file in bag.glob("*") if file.stem.lower() == "labels")
+        has_unread_labels = has_unread_labels or bool(unread)
+        print(
+            f"{'fer: ' if unread else ''}{bag}: no labels: expected {LABELS} in the bag, --labels "
+            f"or --label-topic, found {', '.join(unread) or 'none'}",
+            file=sys.stderr if unread else sys.stdout,
+        )
+    return has_unread_labels
 
 
 def _tasks(args: argparse.Namespace) -> "dict[str, EvaluationTask]":
@@ -217,7 +261,7 @@ def _labels(args: argparse.Namespace, names: list[str]) -> "dict[str, list[Label
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from fer_ros.evaluation.comparison import compare, read_run, to_text
+    from fer_ros.evaluation.comparison import compare, is_complete, read_run, to_text
     from fer_ros.evaluation.report.pages import comparison_page
     from fer_ros.io.json_file import add_path_to_oserror, write_json
 
@@ -231,8 +275,7 @@ def _compare(args: argparse.Namespace) -> int:
         with add_path_to_oserror(args.html):
             args.html.write_text(comparison_page(comparison, first, second), encoding="utf-8")
     print(to_text(comparison))
-    is_incomplete = any(comparison[run]["partial"] for run in ("first", "second"))
-    return int(is_incomplete or any(comparison["only_in"].values()))
+    return int(not is_complete(comparison))
 
 
 def _bag_from_video(args: argparse.Namespace) -> int:

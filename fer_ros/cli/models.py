@@ -17,7 +17,7 @@ from fer_ros.inference.backends.onnx_cache import (
     store_graph,
     uses_nchwc_layout,
 )
-from fer_ros.inference.backends.ort import OrtBackend
+from fer_ros.inference.backends.ort import OrtBackend, engine_id
 from fer_ros.inference.devices import gpu_name, tensorrt_version
 from fer_ros.inference.download import DETECTORS, PRETRAINED, fetch
 from fer_ros.inference.execution_providers import engine_dir
@@ -118,6 +118,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if (arguments.format == "onnx-int8") != bool(arguments.calibration_data):
         arguments.parser.error("--calibration-data PATH and --format onnx-int8 go together")
     manifest = read_manifest(find_model(arguments.name))
+    _check_out(arguments.out, is_folder=arguments.format == "onnx-int8")
     if arguments.format == "tensorrt":
         return _build_engines(manifest)
     if arguments.calibration_data:
@@ -127,6 +128,15 @@ def _export(arguments: argparse.Namespace) -> int:
     store_graph(graph, path)
     print(f"{manifest.name}: {path}, {len(graph) / 2**20:.1f} MiB")
     return 0
+
+
+def _check_out(path: Path | None, is_folder: bool) -> None:
+    """Raise ModelError when a file cannot be written for a folder, or the other way around."""
+    if path and path.exists() and path.is_dir() != is_folder:
+        kinds = ("a folder", "a file") if is_folder else ("a file", "a folder")
+        raise ModelError(
+            f"--out {path}: expected {kinds[0]}, found {kinds[1]}; choose another path"
+        )
 
 
 def _build_engines(manifest: ModelManifest) -> int:
@@ -139,7 +149,7 @@ def _build_engines(manifest: ModelManifest) -> int:
                 f"{backend.fallback or 'ONNX Runtime was built without it'}"
             )
         backend.warm_up()
-    print(f"{manifest.name}: {engine_dir(manifest.short_sha256, gpu_name(0), tensorrt_version())}")
+    print(f"{manifest.name}: {engine_dir(engine_id(manifest), gpu_name(0), tensorrt_version())}")
     return 0
 
 

@@ -7,10 +7,14 @@ from typing import Any
 
 from fer_ros.config import ClassifierConfig, PipelineConfig, from_dict
 from fer_ros.io.yaml_file import parse_yaml
+from fer_ros.suggestions import did_you_mean
 
 _NODE_NAME = "emotion_node"
 _STAGES = {setting.name for setting in fields(PipelineConfig) if is_dataclass(setting.type)}
 _SINGLE_SETTINGS = {setting.name for setting in fields(PipelineConfig)} - _STAGES
+
+_QOS_OVERRIDES = "qos_overrides"  # of ROS, for topics
+_MIN_SIMILARITY = 0.8  # image_transport of the node is no misspelled image_rotation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +74,11 @@ def _pipeline_values(content: Any, path: str) -> dict[str, Any]:
         if not isinstance(parameters, dict):
             kind = type(parameters).__name__
             raise ValueError(f"{path}: ros__parameters: expected a mapping, found {kind}")
+        _check_names(parameters, path)
         for name, value in parameters.items():
             stage, _, key = str(name).partition(".")
+            if stage == _QOS_OVERRIDES:
+                continue
             if stage in _SINGLE_SETTINGS:
                 values[name] = value
             elif key:
@@ -82,3 +89,20 @@ def _pipeline_values(content: Any, path: str) -> dict[str, Any]:
                 kind = type(value).__name__
                 raise ValueError(f"{path}: {stage}: expected a mapping, found {kind}")
     return values
+
+
+def _check_names(parameters: dict[Any, Any], path: str) -> None:
+    """Raise ValueError for a setting that is given twice, and for a misspelled one.
+
+    The section may have parameters of the node alone or of other nodes.
+    """
+    known = _STAGES | _SINGLE_SETTINGS
+    for name, value in parameters.items():
+        if name not in known and not isinstance(value, dict):
+            hint = did_you_mean(str(name), known, "", _MIN_SIMILARITY)
+            if hint:
+                raise ValueError(f"{path}: unknown key {name!r}; {hint}")
+        keys = value if name in _STAGES and isinstance(value, dict) else ()
+        twice = next((f"{name}.{key}" for key in keys if f"{name}.{key}" in parameters), None)
+        if twice:
+            raise ValueError(f"{path}: {twice}: given twice, dotted and nested; remove one")

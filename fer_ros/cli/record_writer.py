@@ -40,11 +40,12 @@ class RecordWriter:
 
 
 @contextmanager
-def open_records(out: str | None) -> Iterator[RecordWriter]:
+def open_records(out: str | None, is_endless: bool) -> Iterator[RecordWriter]:
     """Open the file ``out``, or stdout if it is None.
 
     A file gets its name when it is complete. After an error or an interruption its complete lines
-    stay in ``OUT.PID.partial``, which is reported. Raises OSError, and MediaError if stdout is
+    stay in ``OUT.PID.partial``, which is reported. The file of an endless source, which always ends
+    by an interruption, has its name from the start. Raises OSError, and MediaError if stdout is
     closed.
     """
     if out is None:
@@ -54,7 +55,8 @@ def open_records(out: str | None) -> Iterator[RecordWriter]:
         return
     path = Path(out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file():  # a device or a pipe, which cannot be replaced
+    is_device = path.exists() and not path.is_file()  # or a pipe; neither can be replaced
+    if is_endless or is_device:
         with add_path_to_oserror(path), path.open("w", encoding="utf-8") as stream:
             yield RecordWriter(stream, path)
         return

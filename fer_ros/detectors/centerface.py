@@ -55,8 +55,8 @@ class CenterFace(SessionNetwork):
         self, image_rgb: NDArray[np.uint8], score_threshold: float, nms_iou_threshold: float
     ) -> FaceDetections:
         """Detect the faces of an RGB image (H, W, 3), best score first."""
-        heat, log_sizes, offsets, landmark_offsets = self._run(pad_to_multiple(image_rgb))
-        detections = decode(heat, log_sizes, offsets, landmark_offsets, score_threshold)
+        heat, log_sizes, offsets, point_offsets = self._run(pad_to_multiple(image_rgb))
+        detections = decode(heat, log_sizes, offsets, point_offsets, score_threshold)
         return select(detections, nms(detections.boxes_xyxy, detections.scores, nms_iou_threshold))
 
 
@@ -105,7 +105,7 @@ def decode(
     heat: NDArray[np.float32],
     log_sizes: NDArray[np.float32],
     offsets: NDArray[np.float32],
-    landmark_offsets: NDArray[np.float32],
+    point_offsets: NDArray[np.float32],
     min_score: float,
 ) -> FaceDetections:
     """Read faces from the four maps (C, h, w), in input pixels and in no order.
@@ -118,7 +118,7 @@ def decode(
     centers = (cells + offsets[::-1, rows, columns].T + 0.5) * _STRIDE_PX
     sizes = np.exp(log_sizes[::-1, rows, columns].T) * _STRIDE_PX
     corners = centers - sizes / 2
-    fractions = landmark_offsets[:, rows, columns].T.reshape(-1, 5, 2)[..., ::-1]
+    fractions = point_offsets[:, rows, columns].T.reshape(-1, 5, 2)[..., ::-1]
     # The network counts from the image's edge; points name pixel centers.
     points_xy = corners[:, None] + fractions * sizes[:, None] - 0.5
     return FaceDetections(np.concatenate([corners, corners + sizes], axis=1), scores, points_xy)

@@ -1,5 +1,6 @@
 """Runtime of a detector: PyTorch on CUDA, or ONNX Runtime on CUDA or the CPU."""
 
+import contextlib
 import hashlib
 import logging
 import time
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 
 from fer_ros.detectors.base import DetectorError
 from fer_ros.inference.backoff import ExponentialBackoff
-from fer_ros.inference.devices import cuda_status
+from fer_ros.inference.devices import TORCH_IMPORT_ERRORS, cuda_status
 from fer_ros.inference.execution_providers import ProviderError, TensorRtProfile, open_session
+from fer_ros.inference.onnx_session import TENSORRT
 from fer_ros.io.errors import single_line
 
 if TYPE_CHECKING:
     import onnx
 
 _MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX = 32, 320, 1024
+_WARM_UP_SIDE_PX = 160
 _CPU_ONLY = (
     "ONNX Runtime: this build is for the CPU only; install onnxruntime-gpu instead of onnxruntime"
 )
@@ -114,6 +117,32 @@ class DetectorSession:
         self._retry.reset()
 
 
+class TensorRtRuntime:
+    """TensorRT up to the largest image of its profile, ONNX Runtime's CUDA provider above it.
+
+    TensorRT refuses larger images, which come from ``detector.input_size_px`` and from panoramas.
+    """
+
+    def __init__(
+        self, tensorrt: DetectorRuntime, open_cuda: Callable[[str], DetectorRuntime]
+    ) -> None:
+        """``open_cuda`` opens the other one on a device, or raises ProviderError."""
+        self.device = tensorrt.device
+        self._tensorrt = tensorrt
+        self._open_cuda = open_cuda
+        self._cuda: DetectorRuntime | None = None
+
+    def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The outputs for a batch (1, 3, h, w), sides multiples of 32. Raises RuntimeError."""
+        if max(batch.shape[2:]) <= _MAX_SIDE_PX:
+            return self._tensorrt.run(batch)
+        try:
+            self._cuda = self._cuda or self._open_cuda(self.device)
+        except ProviderError as error:
+            raise RuntimeError(single_line(error)) from None
+        return self._cuda.run(batch)
+
+
 class SessionNetwork:
     """Base of the face detection networks: one graph in a session, whose state it reports.
 
@@ -164,32 +193,32 @@ def open_detector(
     CPU. A log line and ``fallback`` name what failed. Raises DetectorError when nothing works.
     """
     graph = model.SerializeToString()
-    profile = TensorRtProfile(
-        hashlib.sha256(graph).hexdigest(),
-        model.graph.input[0].name,
-        *((1, 3, side, side) for side in (_MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX)),
-    )
+    profile = _profile(graph, model.graph.input[0].name)
 
     def open_cpu() -> DetectorRuntime:
         return open_session(cpu_graph() if cpu_graph else graph, "cpu", threads)[0]
+
+    def open_cuda(cuda_device: str) -> DetectorRuntime:
+        return open_session(graph, cuda_device, threads)[0]
 
     errors: list[str] = []
     has_cuda = device != "cpu" and cuda_status().count > 0
     if has_cuda and torch_works:
         try:
-            from fer_ros.detectors.torch_graph import TorchGraph
-
-            return DetectorSession(
-                TorchGraph(model, "cuda" if device == "auto" else device), open_cpu
-            )
-        except (ImportError, RuntimeError, DetectorError) as error:
+            torch_graph = _open_torch(model, "cuda" if device == "auto" else device)
+        except (RuntimeError, DetectorError) as error:
             errors.append(f"PyTorch on {device}: {single_line(error)}")
+        else:
+            return DetectorSession(torch_graph, open_cpu)
     for candidate in [device] if device in {"auto", "cpu"} else [device, "cpu"]:
         try:
             runtime: DetectorRuntime
-            runtime, reason = open_session(graph, candidate, threads, profile=profile)
-            if runtime.device == "cpu" and cpu_graph:
+            session, reason = open_session(graph, candidate, threads, profile=profile)
+            runtime = session
+            if session.device == "cpu" and cpu_graph:
                 runtime = open_cpu()
+            elif session.provider == TENSORRT:
+                runtime = TensorRtRuntime(session, open_cuda)
         except ProviderError as error:
             errors.append(str(error))
             continue
@@ -201,3 +230,27 @@ def open_detector(
             _log.warning("%s", fallback)
         return DetectorSession(runtime, open_cpu, fallback)
     raise DetectorError(f"face detector: {'; '.join(errors)}")
+
+
+def _profile(graph: bytes, input_name: str) -> TensorRtProfile:
+    sides = (_MIN_SIDE_PX, _DEFAULT_SIDE_PX, _MAX_SIDE_PX)
+    shapes = [(1, 3, side, side) for side in sides]
+    return TensorRtProfile(hashlib.sha256(graph).hexdigest(), input_name, *shapes)
+
+
+def _open_torch(model: "onnx.ModelProto", device: str) -> DetectorRuntime:
+    """Open a graph in PyTorch and compute an image, which loads the kernels.
+
+    Raises DetectorError, or RuntimeError where the device cannot compute it. A full device may have
+    memory later: DetectorSession tries it again.
+    """
+    try:
+        import torch
+
+        from fer_ros.detectors.torch_graph import TorchGraph
+    except TORCH_IMPORT_ERRORS as error:
+        raise DetectorError(f"it cannot be imported: {error}") from None
+    graph = TorchGraph(model, device)
+    with contextlib.suppress(torch.cuda.OutOfMemoryError):
+        graph.run(np.zeros((1, 3, _WARM_UP_SIDE_PX, _WARM_UP_SIDE_PX), np.float32))
+    return graph

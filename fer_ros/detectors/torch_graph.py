@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class TorchGraph(nn.Module):
     """Computes the nodes of a graph in order. Supports what CenterFace consists of.
 
-    Raises DetectorError for any other operator, and for uneven padding.
+    Raises DetectorError for any other operator, for uneven padding, and where PyTorch cannot use
+    CUDA.
     """
 
     def __init__(self, model: "onnx.ModelProto", device: str) -> None:
@@ -48,13 +49,19 @@ class TorchGraph(nn.Module):
                     f"detector model in PyTorch: convolution {outputs[0]}: expected the same "
                     f"padding on both sides, found {attributes}"
                 )
+        is_cuda = device.startswith("cuda")
+        if is_cuda and not torch.cuda.is_available():
+            # A build for the CPU would raise AssertionError.
+            raise DetectorError(
+                f"PyTorch {torch.__version__} can use 0 CUDA devices; its CUDA version is "
+                f"{torch.version.cuda}, the driver may be older"
+            )
         self._outputs = [value.name for value in model.graph.output]
         self._input = model.graph.input[0].name
         self._weights = {
             tensor.name: torch.tensor(numpy_helper.to_array(tensor), device=device)
             for tensor in model.graph.initializer
         }
-        is_cuda = device.startswith("cuda")
         self._compute: Compute = ShapeGraphs(self.forward, device) if is_cuda else self.forward
 
     def forward(self, batch: Tensor) -> tuple[Tensor, ...]:

@@ -88,7 +88,7 @@ def decode(outputs: list[NDArray[np.float32]], width: int, min_score: float) -> 
     """
     boxes, scores, points = [], [], []
     for grid, stride in enumerate(_STRIDES_PX):
-        class_scores, object_scores, offsets, landmark_offsets = outputs[grid::3]
+        class_scores, object_scores, offsets, point_offsets = outputs[grid::3]
         score = (class_scores[:, 0].clip(0, 1) * object_scores[:, 0].clip(0, 1)) ** 1.5
         index = np.flatnonzero(score >= min_score)
         columns = width // stride
@@ -97,6 +97,6 @@ def decode(outputs: list[NDArray[np.float32]], width: int, min_score: float) -> 
         half_sizes = np.exp(offsets[index, 2:]) * stride / 2
         boxes.append(np.concatenate([centers - half_sizes, centers + half_sizes], axis=1))
         scores.append(score[index])
-        cell_points = cells[:, None] + landmark_offsets[index].reshape(-1, 5, 2)
+        cell_points = cells[:, None] + point_offsets[index].reshape(-1, 5, 2)
         points.append(cell_points * stride)  # they name pixel centers already
     return FaceDetections(np.concatenate(boxes), np.concatenate(scores), np.concatenate(points))

@@ -22,9 +22,9 @@ from fer_ros.evaluation.replay import (
     ProgressCallback,
     evaluate,
 )
-from fer_ros.evaluation.result_cache import cache_key, load, save
+from fer_ros.evaluation.result_cache import cache_key, check_folders, load, save
 from fer_ros.inference.model_store import ModelError
-from fer_ros.io.errors import single_line
+from fer_ros.io.errors import encodable, single_line
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -70,10 +70,17 @@ class BatchResult:
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
-    """Name each recording like its folder or file, with a number if the name is taken."""
+    """Name each recording like its folder or file, with a number if the name is taken.
+
+    Raises EvaluationError when a recording is given twice.
+    """
     names: list[str] = []
+    resolved: set[Path] = set()
     for path in paths:
-        stem = path.stem if path.is_file() else path.resolve().name
+        if path.resolve() in resolved:
+            raise EvaluationError(f"{path}: expected different recordings, found this one twice")
+        resolved.add(path.resolve())
+        stem = encodable(path.stem if path.is_file() else path.resolve().name)
         number = 2
         name = stem
         while name in names:
@@ -103,8 +110,10 @@ def evaluate_all(
     Raises:
         ModelError: There is no such model.
         ClusterError: The cluster cannot be used.
+        EvaluationError: A result would be written into a bag or replace other files.
         OSError: ``folder`` cannot be created.
     """
+    check_folders(tasks, folder)
     folder.mkdir(parents=True, exist_ok=True)
     keys = {name: cache_key(task) for name, task in tasks.items()}
     outcomes: dict[str, TaskOutcome] = {}

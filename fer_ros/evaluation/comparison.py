@@ -51,8 +51,9 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
     """Compare both runs on the faces that both predicted.
 
     Keys: ``first`` and ``second`` describe the runs (folder, model, sha256, code, partial, faces);
-    ``only_in``: recordings of one run only; ``faces``, ``num_blocks`` and ``metrics``: those of
-    PairedComparison; ``temporal``: both values of each temporal metric (docs/evaluation.md).
+    ``only_in``: recordings of one run only; ``different``: recordings whose images differ between
+    the runs, with a line about it; ``faces``, ``relabeled``, ``num_blocks`` and ``metrics``: those
+    of PairedComparison; ``temporal``: both values of each temporal metric (docs/evaluation.md).
 
     Raises RunError when there is no such face.
     """
@@ -66,6 +67,7 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
         raise RunError(
             f"{first.folder} and {second.folder}: no labeled face of the same recording and time "
             "was predicted in both"
+            + (f", but {compared.relabeled} with different labels" if compared.relabeled else "")
         )
     only = {
         "first": sorted(set(first.results) - set(second.results)),
@@ -75,7 +77,9 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
         "first": _describe(first),
         "second": _describe(second),
         "only_in": only,
+        "different": _different_recordings(first, second),
         "faces": compared.faces,
+        "relabeled": compared.relabeled,
         "num_blocks": compared.num_blocks,
         "metrics": compared.metrics,
         "temporal": {
@@ -83,6 +87,28 @@ def compare(first: Run, second: Run) -> dict[str, Any]:
             for name, value in first.summary["temporal"].items()
         },
     }
+
+
+def _different_recordings(first: Run, second: Run) -> dict[str, str]:
+    """By name, a line about each recording of both runs that has other images in the second."""
+    lines = {}
+    for name, result in first.results.items():
+        other = second.results.get(name)
+        if not other or result.interrupted or other.interrupted:
+            continue
+        if result.recording != other.recording:
+            expected, found = (_describe_recording(one.recording) for one in (result, other))
+            lines[name] = (
+                f"{name}: expected the same recording, found {found} instead of {expected}"
+            )
+    return lines
+
+
+def _describe_recording(recording: Mapping[str, Any]) -> str:
+    return (
+        f"{recording['images']} images of {recording['duration_s']:g} s from stamp "
+        f"{recording['first_ns'] * 1e-9:.3f} s"
+    )
 
 
 def _describe(run: Run) -> dict[str, Any]:
@@ -101,6 +127,12 @@ def warnings(comparison: Mapping[str, Any]) -> list[str]:
     lines = []
     if comparison["first"]["code"] != comparison["second"]["code"]:
         lines.append("the runs were evaluated by different versions of the code")
+    lines += comparison["different"].values()
+    if comparison["relabeled"]:
+        lines.append(
+            f"{comparison['relabeled']} faces have different labels in the runs and are not "
+            "compared: evaluate both with the same labels"
+        )
     for run in ("first", "second"):
         if comparison[run]["partial"]:
             lines.append(f"the {run} run is partial: not everything could be evaluated")
@@ -111,6 +143,13 @@ def warnings(comparison: Mapping[str, Any]) -> list[str]:
                 f"{names[0]}"
             )
     return lines
+
+
+def is_complete(comparison: Mapping[str, Any]) -> bool:
+    """Whether both runs are complete, of the same recordings and of the same labels."""
+    is_partial = any(comparison[run]["partial"] for run in ("first", "second"))
+    is_of_others = any(comparison["only_in"].values()) or bool(comparison["different"])
+    return not (is_partial or is_of_others or comparison["relabeled"])
 
 
 def to_text(comparison: Mapping[str, Any]) -> str:

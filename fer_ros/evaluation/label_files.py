@@ -36,11 +36,23 @@ def read_labels(path: Path) -> list[Label]:
 
     Raises:
         OSError: The file cannot be read.
-        LabelError: The file holds no label, or a row is invalid. The message names the row.
+        LabelError: The file holds no label, a row is invalid, or two rows give a face different
+            emotions from the same time. The message names the row.
     """
     is_yaml = path.suffix.lower() in {".yaml", ".yml"}
     rows = _read_yaml(path) if is_yaml else _read_csv(path)
-    labels = [_to_label(row, where) for where, row in rows]
+    labels: list[Label] = []
+    first: dict[tuple[Any, ...], tuple[str, Label]] = {}
+    for where, row in rows:
+        label = _to_label(row, where)
+        labels.append(label)
+        start = label.bag, label.clock, label.face, label.start_s
+        other_where, other = first.setdefault(start, (where, label))
+        if label.emotion != other.emotion:
+            raise LabelError(
+                f"{where}: {EMOTIONS[label.emotion]}: {other_where.removeprefix(f'{path} ')} has "
+                f"{EMOTIONS[other.emotion]} for the same face from the same time; keep one of them"
+            )
     if not labels:
         hint = "a list of mappings" if is_yaml else f"a header such as {_EXAMPLE} and rows below it"
         raise LabelError(f"{path}: the file has no labels; expected {hint}")

@@ -123,7 +123,7 @@ class PredictionTable:
 
     def write(self, path: Path) -> None:
         """Write the table as CSV. Raises OSError."""
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             writer.writerows(self._row(k) for k in range(len(self)))

@@ -70,6 +70,7 @@ class EvaluationResult:
 
     Attributes:
         frames: Number of evaluated images or prediction messages.
+        recording: Number, first time and duration of all images of the recording.
         code: Version of the code, see ``code_version``.
         errors: What is missing in the result, one line each.
         warnings: What was unusual, one line each.
@@ -82,6 +83,7 @@ class EvaluationResult:
     dropped: int = 0
     duration_s: float = 0.0
     image_topic: str = ""
+    recording: dict[str, float] = field(default_factory=dict)
     model: str = ""
     sha256: str = ""
     code: str = ""
@@ -130,6 +132,7 @@ class _Evaluator:
         self._guesses = WarningCounter()
         self._labels_in_source = False
         self._source_end_ns = 0
+        self._num_images = 0
         self._labels = [*task.labels, *self._topic_labels()]
         self._matcher = LabelMatcher(self._labels)
         self.result.image_topic = task.predictions_topic or bag.image_topic(task.image_topic)
@@ -165,6 +168,11 @@ class _Evaluator:
                 f"{self._unreadable[0]}"
             )
         result.duration_s = self._since_first(self._last_ns)
+        result.recording = {
+            "images": self._num_images,
+            "first_ns": self._first_ns or 0,
+            "duration_s": self._since_first(max(self._last_ns, self._source_end_ns)),
+        }
         result.errors += self._unused_labels()
         result.error_segments = worst_segments(result.predictions)
         runs_model = not self._task.predictions_topic
@@ -196,6 +204,7 @@ class _Evaluator:
     def _counted(self, images: Iterator[BagImage]) -> Iterator[BagImage]:
         for image in images:
             self._track_time(image.time_ns)
+            self._num_images += 1
             yield image
             self._progress(1)
 
@@ -246,6 +255,7 @@ class _Evaluator:
                 "stamp of another one; expected one publisher, found the predictions of several"
             )
         sources = self._read_source(stamps)
+        self._num_images = self._num_images or len(messages)
         messages.sort(key=lambda message: sources.get(message[0], message[:1])[0])
         emotion_of = self._label_map(topic)
         for stamp, recorded_ns, message in messages:
@@ -286,11 +296,12 @@ class _Evaluator:
         path = self._task.source_bag
         if not path:
             return {}
+        times: dict[int, tuple[int, int]] = {}
         with Bag(path) as source:
             topic = source.image_topic(self._task.image_topic)
-            times = {
-                image.stamp_ns: (image.time_ns, image.recorded_ns) for image in source.images(topic)
-            }
+            for image in source.images(topic):
+                times[image.stamp_ns] = (image.time_ns, image.recorded_ns)
+                self._num_images += 1
             self.result.errors += source.errors
             self.result.warnings += source.warnings
         if times:
@@ -332,7 +343,7 @@ class _Evaluator:
     def _unused_labels(self) -> list[str]:
         if self._first_ns is None or self.result.interrupted:
             return []
-        duration_s = max(self.result.duration_s, self._since_first(self._source_end_ns))
+        duration_s = self.result.recording["duration_s"]
         lines = labels_without_image(
             self._matcher.unused, len(self._labels), self._first_ns * 1e-9, duration_s
         )

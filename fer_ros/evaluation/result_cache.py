@@ -8,6 +8,7 @@ not used.
 import base64
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from fer_ros.detectors import yunet
 from fer_ros.detectors.base import DetectorError
 from fer_ros.detectors.centerface import uses_int8
 from fer_ros.detectors.onnx_file import existing_file
+from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.code_version import code_version
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult, EvaluationTask
-from fer_ros.inference.model_store import find_model, read_manifest, sha256_of
+from fer_ros.inference.model_store import MANIFEST_FILE, find_model, read_manifest, sha256_of
 from fer_ros.io.json_file import add_path_to_oserror, read_json, write_json
 
 _TABLE, _RESULT, _LATENCY, _KEY = "faces.csv", "result.json", "latency.json", "key.json"
+_METADATA = "metadata.yaml"
 
 
 def cache_key(task: EvaluationTask) -> dict[str, Any]:
@@ -49,15 +52,16 @@ def cache_key(task: EvaluationTask) -> dict[str, Any]:
         "code": code_version(),
         "detector": _detector_sha256(task.config.detector),
         "int8_detector": uses_int8(task.config.detector.model_path),
-        "model": "" if task.predictions_topic else _model_sha256(task.config.classifier),
+        **({"model": ""} if task.predictions_topic else _model_digests(task.config.classifier)),
         "settings": hashlib.sha256(text.encode()).hexdigest(),
         "recorded": task.record is not None,
     }
 
 
-def _model_sha256(config: ClassifierConfig) -> str:
-    """Digest of the weights that this machine uses: fp32, or int8 where the CPU suits it."""
-    return select_variant(read_manifest(find_model(config.model)), config)[0].sha256
+def _model_digests(config: ClassifierConfig) -> dict[str, str]:
+    """Of the weights that this machine uses, fp32 or int8, and of their model.yaml."""
+    manifest = select_variant(read_manifest(find_model(config.model)), config)[0]
+    return {"model": manifest.sha256, "manifest": sha256_of(manifest.folder / MANIFEST_FILE)}
 
 
 def _detector_sha256(config: DetectorConfig) -> str:
@@ -68,6 +72,46 @@ def _detector_sha256(config: DetectorConfig) -> str:
         return sha256_of(existing_file(config.model_path)) if config.model_path else ""
     except DetectorError:
         return ""
+
+
+def check_folders(tasks: Mapping[str, EvaluationTask], folder: Path) -> None:
+    """Raise EvaluationError when a result in ``folder`` would replace what is no result.
+
+    Results are never written into a bag, and a recording is replaced only where an earlier run has
+    written it.
+    """
+    bags = {bag for task in tasks.values() for bag in (task.bag, task.source_bag) if bag}
+    for name, task in tasks.items():
+        path, record = folder / name, task.record
+        bag = _bag_around(path, bags)
+        if bag:
+            raise EvaluationError(
+                f"{path}: expected a folder for the results, found the recording {bag}; name "
+                "another folder with --out"
+            )
+        if record and record.exists() and not _is_own_recording(record):
+            raise EvaluationError(
+                f"{record}: expected a recording of an earlier run, with {_RESULT} beside it, "
+                "found another folder; move it, or name another folder with --out"
+            )
+
+
+def _bag_around(path: Path, bags: Iterable[Path]) -> Path | None:
+    """The bag that ``path`` is, or that holds it."""
+    if (path / _METADATA).exists():
+        return path
+    resolved = path.resolve()
+    for bag in bags:
+        root = bag.resolve()
+        if root in (resolved, *resolved.parents) or (root.is_file() and root.parent == resolved):
+            return bag
+    return None
+
+
+def _is_own_recording(path: Path) -> bool:
+    """Whether a run has written this recording; one that was killed leaves a single file."""
+    names = {file.name for file in path.iterdir()}
+    return (path.parent / _RESULT).is_file() or names <= {f"{path.name}.mcap"}
 
 
 def save(folder: Path, result: EvaluationResult, key: dict[str, Any]) -> None:

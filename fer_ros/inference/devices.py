@@ -19,6 +19,9 @@ _CPU_INFO = Path("/proc/cpuinfo")
 _INT8_FLAGS = re.compile(r"\b(avx512_vnni|avx_vnni|asimddp)\b")
 _DEVICE_PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
 
+TORCH_IMPORT_ERRORS = (ImportError, OSError, ValueError)
+"""Errors of ``import torch``; OSError and ValueError where a library of CUDA is missing."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -104,8 +107,12 @@ def release_cuda_memory() -> None:
     if torch is None:
         return
     try:
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
+        if not torch.cuda.is_initialized():
+            return
+        for index in range(torch.cuda.device_count()):
+            if torch.cuda.memory_reserved(index):
+                with torch.cuda.device(index):  # else a context is opened on device 0
+                    torch.cuda.empty_cache()
     except RuntimeError as error:
         _log.warning("CUDA memory cannot be released: %s", single_line(error))
 

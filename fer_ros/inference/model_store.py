@@ -5,7 +5,7 @@ metrics.json. Installed folders are in ``models/`` of the source tree or of ``sh
 """
 
 import hashlib
-import math
+import json
 import os
 import re
 import sys
@@ -31,7 +31,8 @@ FORMAT = 1
 INT8_SUFFIX = "_int8"
 """Suffix of the folder of an int8 variant."""
 
-_OPTIONAL_KEYS = {"priors", "quantized_from"}
+_OPTIONAL_KEYS = {"priors", "quantized_from", "settings_sha256"}
+_GRAPH_SETTINGS = ("architecture", "config", "labels", "input", "template_xy", "temperature")
 # Text fields of a manifest: key, pattern, description.
 _TEXT_FIELDS = (
     ("name", r".+", "text of one line"),
@@ -39,6 +40,7 @@ _TEXT_FIELDS = (
     ("weights", r"[\w-][\w.-]*", "a file of the model's folder"),
     ("sha256", r"[0-9a-f]{64}", "64 hexadecimal digits"),
     ("quantized_from", r"([0-9a-f]{64})?", "64 hexadecimal digits"),
+    ("settings_sha256", r"([0-9a-f]{64})?", "64 hexadecimal digits"),
 )
 
 
@@ -56,13 +58,13 @@ class InputSpec:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.grayscale, bool):
+            raise ValueError(f"grayscale: expected true or false, found {short(self.grayscale)}")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if not isinstance(values, (list, tuple)) or len(values) != 3:
                 raise ValueError(f"{name}: expected three numbers, found {short(values)}")
-            if not all(
-                isinstance(value, (int, float)) and math.isfinite(value) for value in values
-            ):
+            if not all(map(_is_number, values)):
                 raise ValueError(f"{name}: expected three numbers, found {short(values)}")
             object.__setattr__(self, name, tuple(float(value) for value in values))
         if min(self.std) <= 0:
@@ -79,6 +81,8 @@ class ModelManifest:
         temperature: divisor of the logits.
         priors: class priors by name; empty: those of the training data.
         quantized_from: sha256 of the weights that an int8 model was made from, "" for others.
+        settings_sha256: ``settings_digest`` of the settings that an ONNX graph has built in, "" for
+            other weights.
         folder: the model folder; not part of the file.
     """
 
@@ -93,6 +97,7 @@ class ModelManifest:
     temperature: float = 1.0
     priors: dict[str, Prior] = field(default_factory=dict)
     quantized_from: str = ""
+    settings_sha256: str = ""
     format: int = FORMAT
     folder: Path = Path()
 
@@ -107,7 +112,10 @@ class ModelManifest:
         return self.sha256[:16]
 
     def verify(self) -> None:
-        """Raise ModelError unless the weights file has the sha256 of the manifest."""
+        """Raise ModelError unless the weights are those of the manifest.
+
+        The file must have its sha256, and a graph the settings that it was exported with.
+        """
         path = self.weights_path
         if not path.is_file():
             raise ModelError(f"{path}: no such file, but {MANIFEST_FILE} names it as the weights")
@@ -117,11 +125,30 @@ class ModelManifest:
                 f"{path}: expected sha256 {self.sha256[:12]}..., found {digest[:12]}...: "
                 "the file is damaged or of another model; install it again"
             )
+        if is_onnx_model(self) and self.settings_sha256 != settings_digest(self):
+            raise ModelError(
+                f"{self.folder / MANIFEST_FILE}: {', '.join(_GRAPH_SETTINGS)}: expected the values "
+                f"that {self.weights} has built in (settings_sha256), found others; restore them, "
+                "or edit the fp32 model and quantize it again"
+            )
 
 
 def is_onnx_model(manifest: ModelManifest) -> bool:
     """Whether the weights file is an ONNX graph, as that of int8 models is."""
     return manifest.weights_path.suffix == ".onnx"
+
+
+def settings_digest(manifest: ModelManifest) -> str:
+    """Hexadecimal sha256 of the settings that an exported graph has built in."""
+    values = asdict(manifest)
+    settings = {name: values[name] for name in _GRAPH_SETTINGS}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def differing_settings(first: ModelManifest, second: ModelManifest) -> list[str]:
+    """Names of the settings in which the outputs of two models of equal weights differ."""
+    names = (*_GRAPH_SETTINGS, "priors")
+    return [name for name in names if getattr(first, name) != getattr(second, name)]
 
 
 def check_conventions(manifest: ModelManifest) -> None:
@@ -231,25 +258,39 @@ def _parse_manifest(values: Any, folder: Path) -> ModelManifest:
         is_text = isinstance(value, str) and value.isprintable()
         if not is_text or not re.fullmatch(pattern, value):
             raise ValueError(f"{key}: expected {description}, found {short(value)}")
-    labels = tuple(values["labels"])
-    if not all(isinstance(label, str) and label.isprintable() for label in labels):
+    labels, points_xy = values["labels"], values["template_xy"]
+    if not isinstance(labels, list) or not all(
+        isinstance(label, str) and label.isprintable() for label in labels
+    ):
         raise ValueError(f"labels: expected names, found {short(labels)}")
+    if not isinstance(points_xy, list) or not all(map(_is_point, points_xy)):
+        raise ValueError(f"template_xy: expected points [x, y], found {short(points_xy)}")
     if not isinstance(values["config"], dict):
         raise ValueError(f"config: expected a mapping, found {short(values['config'])}")
-    temperature = float(values["temperature"])
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature: expected a number above 0, found {temperature}")
+    temperature = values["temperature"]
+    if not _is_number(temperature) or temperature <= 0:
+        raise ValueError(f"temperature: expected a number above 0, found {short(temperature)}")
     return ModelManifest(
         **values
         | {
-            "labels": labels,
+            "labels": tuple(labels),
             "input": from_dict(InputSpec, values["input"], "input"),
-            "template_xy": tuple((float(x), float(y)) for x, y in values["template_xy"]),
-            "temperature": temperature,
+            "template_xy": tuple((float(x), float(y)) for x, y in points_xy),
+            "temperature": float(temperature),
             "priors": parse_priors(values.get("priors", {})),
             "folder": folder,
         }
     )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a YAML file is a finite number."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= sys.float_info.max
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
 
 
 def _search_paths() -> Iterator[Path]:

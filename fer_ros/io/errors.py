@@ -26,6 +26,11 @@ def format_os_error(error: object) -> str:
     return f"{file}: {single_line(error)}{remedy}" if file else f"{single_line(error)}{remedy}"
 
 
+def encodable(text: str) -> str:
+    """Return the text with ``\\udcNN`` for each byte of a file name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class WarningCounter:
     """Counts equal warnings about images, for one line each."""
 

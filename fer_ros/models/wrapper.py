@@ -48,8 +48,7 @@ class FaceInput(nn.Module):
         if self.grayscale and crops.shape[1] == 3:
             crops = (crops * self.weights).sum(dim=1, keepdim=True)
         if crops.shape[-1] != self.side:
-            size = (self.side, self.side)
-            crops = F.interpolate(crops, size=size, mode="bilinear", align_corners=False)
+            crops = _resize(crops, self.side)
         return (crops - self.mean) / self.std
 
 
@@ -82,7 +81,10 @@ class FaceNetwork(nn.Module):
         output = self(self._to_float(crops_rgb))
         probabilities = (output.logits / self.temperature).softmax(dim=1)
         if output.points is None:
-            points = probabilities.new_full((crops_rgb.shape[0], NUM_LANDMARKS, 2), torch.nan)
+            # A product instead of a shape that is read from the batch: ONNX Runtime's CUDA provider
+            # leaves computations of shapes to the CPU.
+            missing = probabilities.new_full((1, NUM_LANDMARKS, 2), torch.nan)
+            points = probabilities[:, :1, None] * missing
         else:
             points = output.points * CROP_SIZE_PX - 0.5
         if output.blendshapes is None:
@@ -97,3 +99,17 @@ class FaceNetwork(nn.Module):
     def _to_float(self, crops_rgb: Tensor) -> Tensor:
         # The cast comes first: TensorRT accepts uint8 inputs only into a cast.
         return crops_rgb.to(self.temperature.dtype).permute(0, 3, 1, 2) / 255.0
+
+
+def _resize(crops: Tensor, side: int) -> Tensor:
+    """Resize square crops bilinearly.
+
+    By a factor where that gives this side: with a size, the exported graph would compute the shape
+    of its output, which ONNX Runtime's CUDA provider leaves to the CPU.
+    """
+    factor = side / CROP_SIZE_PX
+    if crops.shape[-1] == CROP_SIZE_PX and int(CROP_SIZE_PX * factor) == side:
+        return F.interpolate(
+            crops, scale_factor=factor, mode="bilinear", recompute_scale_factor=False
+        )
+    return F.interpolate(crops, size=(side, side), mode="bilinear", align_corners=False)

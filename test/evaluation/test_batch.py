@@ -15,6 +15,7 @@ import pytest
 from bag_tools import NamedClassifier, portrait_bag, small_files, write_labels
 
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
+from fer_ros.evaluation import EvaluationError
 from fer_ros.evaluation.batch import (
     ClusterError,
     TaskOutcome,
@@ -61,6 +62,9 @@ def test_names_are_unique(tmp_path):
     (tmp_path / "day.mcap").touch()
     paths = [tmp_path / "a" / "day", tmp_path / "b" / "day", tmp_path / "day.mcap", Path("b/")]
     assert unique_names(paths) == ["day", "day_2", "day_3", "b"]
+    assert unique_names([Path("bag\udcff")]) == [r"bag\udcff"]
+    with pytest.raises(EvaluationError, match="b: expected different recordings, found this one"):
+        unique_names([tmp_path / "b", Path("a"), tmp_path / "a" / ".." / "b"])
 
 
 @contextmanager
@@ -352,8 +356,8 @@ def test_changed_recordings_are_evaluated_again(recordings, tmp_path, monkeypatc
 def test_an_uncached_recording_is_evaluated_again(tmp_path, astronaut, monkeypatch):
     monkeypatch.setattr("fer_ros.multi_camera.Classifier", lambda config: NamedClassifier())
     monkeypatch.setattr(
-        "fer_ros.evaluation.result_cache._model_sha256",
-        lambda config: NamedClassifier.manifest.sha256,
+        "fer_ros.evaluation.result_cache._model_digests",
+        lambda config: {"model": NamedClassifier.manifest.sha256},
     )
     bag, out = portrait_bag(tmp_path / "bag", astronaut, 10), tmp_path / "out"
     task = EvaluationTask(bag, record=out / "bag" / "emotions")

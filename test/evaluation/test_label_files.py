@@ -45,6 +45,18 @@ HAPPY_LABEL = Label(0, 1.5, HAPPY)
             "start_s,end_s,emotion,clock\n12,13,happy,stamp\n1,2,sad,relative\n",
             [Label(12, 13, HAPPY, clock=LabelClock.STAMP), Label(1, 2, SAD)],
         ),
+        (
+            "a.csv",
+            "start_s,end_s,emotion,face,bag\n0,9,sad,a,\n0,9,happy,b,\n1,2,happy,a,\n0,9,sad,a,\n"
+            "0,9,happy,a,day\n",
+            [
+                Label(0, 9, SAD, "a"),
+                Label(0, 9, HAPPY, "b"),
+                Label(1, 2, HAPPY, "a"),
+                Label(0, 9, SAD, "a"),
+                Label(0, 9, HAPPY, "a", bag="day"),
+            ],
+        ),
         ("a.csv", "start_s,end_s,emotion\n1.7e9,1.8e9,sad\n", [Label(1.7e9, 1.8e9, SAD)]),
     ],
 )
@@ -76,6 +88,16 @@ def test_valid_files(tmp_path, name, text, expected):
         ("a.csv", "start_s,end_s,emotion,x\n0,1,sad,3\n", "line 2: y is missing"),
         ("a.csv", "start,end_s,emotion\n0,1,sad\n", "unknown key 'start'; known: start_s, end_s"),
         ("a.csv", "start_s,end_s,emotion\n0,1,sad,4\n", "line 2: 4 values for 3 columns"),
+        (
+            "a.csv",
+            "start_s,end_s,emotion\n0,2,happy\n1,2,sad\n0,1,sad\n",
+            "line 4: sadness: line 2 has happiness for the same face from the same time",
+        ),
+        (
+            "a.yaml",
+            "- {stamp_s: 1, emotion: sad, face: a}\n- {stamp_s: 1, emotion: fear, face: a}\n",
+            "label 2: fear: label 1 has sadness for the same face",
+        ),
         ("a.csv", b"\xff\xfe\x00", "not a CSV file"),
         ("a.csv", b"\x00", "not a CSV file in UTF-8 or UTF-16: it has a zero byte"),
         ("a.csv", "start_s,end_s,emotion\n0,1,s\0d\n", "it has a zero byte"),

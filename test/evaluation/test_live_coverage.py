@@ -37,6 +37,10 @@ def test_predictions_of_a_live_replay(tmp_path, astronaut):
     assert (outcome.frames, outcome.dropped) == (4, 2)
     assert outcome.predictions.stamp_s.tolist() == [0.2, 0.3, 0.4, 0.5]
     assert outcome.predictions.label.tolist() == [NO_LABEL, HAPPY, HAPPY, HAPPY]
+    assert outcome.recording == {"images": 6, "first_ns": at(0), "duration_s": 0.5}
+    assert outcome.recording == evaluate(EvaluationTask(source)).recording
+    early = write_bag(tmp_path / "early", rows[:3])
+    assert evaluate(replace(task, bag=early)).recording == outcome.recording
 
 
 def test_few_predictions_of_a_recording_are_reported(tmp_path, astronaut):

@@ -69,6 +69,7 @@ def label_rows(draw: st.DrawFn) -> tuple[list[Any], bytes]:
             st.tuples(st.integers(0, 99), st.integers(100, 999), st.sampled_from(EMOTIONS)),
             min_size=1,
             max_size=4,
+            unique_by=lambda row: row[0],  # two emotions from the same time are refused
         )
     )
     delimiter = draw(st.sampled_from([",", ";", "\t"]))

@@ -150,7 +150,7 @@ def no_choice(folder):
 
 def no_detector(folder):
     path = f"{folder}/none.onnx"
-    return {"detector__model_path": path}, f"detector model {path}: no such file"
+    return {"detector__model_path": path}, f"detector.model_path: {path}: no such file"
 
 
 def parts(cameras, config):

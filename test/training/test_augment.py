@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from training.augment import (
     NO_AUGMENT,
@@ -146,3 +147,28 @@ def test_augmentation_does_not_wait_for_the_gpu():
         photometric_augment(sample_crops(padded_crops, maps), draws, _ALL)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class ProductsInFloat32(TorchDispatchMode):
+    """Records the matrix products that a GPU may compute in TF32."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        kinds = {torch.ops.aten.bmm, torch.ops.aten.mm, torch.ops.aten.affine_grid_generator}
+        if operator.overloadpacket in kinds and args[0].dtype == torch.float32:
+            self.names.append(str(operator))
+        return operator(*args, **kwargs or {})
+
+
+def test_views_and_landmarks_are_not_computed_in_tf32():
+    """Training allows TF32, whose 10 bits of mantissa move landmarks by up to 0.07 px."""
+    draws = RandomDraws.generated(torch.Generator().manual_seed(0), 4)
+    maps, mirrored = random_affines(draws, AugmentConfig())
+    padded_crops = torch.zeros(4, 144, 144, dtype=torch.uint8)
+    with ProductsInFloat32() as products:
+        sample_crops(padded_crops, maps)
+        transform_landmarks(torch.rand(4, 68, 2), maps, mirrored)
+    assert products.names == []

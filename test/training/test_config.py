@@ -3,7 +3,7 @@
 import pytest
 
 from training.config import TrainConfig
-from training.datasets.splits import DataConfig
+from training.datasets.splits import DataConfig, DatasetUse
 from training.losses import LossConfig
 
 
@@ -16,11 +16,30 @@ from training.losses import LossConfig
             "expected 0 with class_balanced_sampling, found 64",
         ),
         (
+            {"data": DataConfig([DatasetUse("web_train", sampling_weight=2.0)])},
+            "sampling_weight of web_train: expected 1 without epoch_samples, found 2.0",
+        ),
+        (
+            {"loss": LossConfig(logit_adjustment=True), "class_balanced_sampling": True},
+            "logit_adjustment: expected false with class_balanced_sampling, found true",
+        ),
+        (
+            {"loss": LossConfig("majority", logit_adjustment=True)},
+            "logit_adjustment: expected false with loss.targets: majority, found true",
+        ),
+        (
             {
-                "loss": LossConfig(logit_adjustment=0.5),
-                "data": DataConfig(balanced_valid="web_valid"),
+                "loss": LossConfig("majority"),
+                "data": DataConfig([DatasetUse("web_train", smoothing=0.1)]),
             },
-            "loss.logit_adjustment: expected 0 or 1 with data.balanced_valid",
+            "smoothing and teacher_weight of web_train: expected 0 with loss.targets: majority",
+        ),
+        (
+            {
+                "loss": LossConfig("majority"),
+                "data": DataConfig([DatasetUse("a", teacher_weight=0.5)], teachers=["b"]),
+            },
+            "smoothing and teacher_weight of a: expected 0 with loss.targets: majority",
         ),
     ],
 )

@@ -302,7 +302,7 @@ def test_the_card_is_written_into_the_model_folder(datasets, model, capsys):
     assert card.startswith("# untrained\n")
     assert f"| all | 4 | {results['ferplus-3573']['accuracy']:.1%} (" in card
     flipped = results["ferplus-without-duplicates-flip"]["accuracy"]
-    assert f"| not in its train split, flip | 3 | {flipped:.1%} (" in card
+    assert f"| not in its train and valid splits, flip | 3 | {flipped:.1%} (" in card
     for name in ("confusion.png", "calibration.png"):
         assert cv2.imread(str(model / name)) is not None
     output = capsys.readouterr().out

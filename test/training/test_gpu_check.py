@@ -14,6 +14,8 @@ from dataset_tools import write_dataset
 from fer_ros.inference.backends import BackendError
 from fer_ros.inference.devices import CudaStatus
 from fer_ros.inference.model_store import find_model, read_manifest
+from fer_ros.io.media import MediaError
+from fer_ros.types import FacePredictions
 from training import gpu_check as command
 from training.gpu import inference, training
 from training.gpu.clock import DRY_RUN, Budget
@@ -95,6 +97,52 @@ def test_a_section_ends_between_two_rows_when_the_minutes_are_over(rows_of, reas
     assert budget.skipped[reason] == "no time left"
 
 
+@pytest.mark.parametrize(
+    ("replaced", "error"),
+    [
+        ("fer_ros.pipeline.EmotionPipeline", ModuleNotFoundError("No module named 'onnx'")),
+        ("fer_ros.io.synthetic.tiled_faces", MediaError("astronaut: needs scikit-image")),
+    ],
+)
+def test_frames_are_left_out_where_a_package_is_missing(monkeypatch, replaced, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(replaced, fail)
+    budget = Budget(600)
+    assert list(inference.measure_frames("cpu", TINY, budget)) == []
+    assert budget.skipped == {"frames": str(error)}
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "error"),
+    [
+        ([np.nan, 1.0], [np.nan, 1.5], 0.5),
+        ([np.nan, np.nan], [np.nan, np.nan], 0.0),
+        ([np.nan, 1.0], [1.0, 1.0], np.inf),
+        ([1.0, 1.0], [np.nan, 1.0], np.inf),
+        ([np.inf, 1.0], [1.0, 1.0], np.inf),
+    ],
+)
+def test_landmarks_of_one_device_only_are_an_error(monkeypatch, got, want, error):
+    """NaN on both devices are those of a network without landmarks."""
+
+    class Backend:
+        def __init__(self, manifest, device, precision="fp32"):
+            self.points = np.array(want if device == "cpu" else got, np.float32)
+
+        def run(self, crops_rgb):
+            points_xy = np.broadcast_to(self.points, (len(crops_rgb), 68, 2))
+            return FacePredictions(points_xy, np.full((len(crops_rgb), 8), 0.125, np.float32))
+
+    monkeypatch.setattr(inference, "TorchBackend", Backend)
+    monkeypatch.setattr(inference, "precisions_of", lambda device: ["fp32"])
+    monkeypatch.setattr(inference, "is_cuda", lambda device: False)
+    (row,) = inference.check_outputs([SMALL], "cuda", CROPS, Budget(600))
+    assert row["landmark_error_px"] == error
+    assert row["ok"] == (error == 0)
+
+
 def test_a_network_of_several_precisions_ends_between_two(monkeypatch):
     monkeypatch.setattr(inference, "precisions_of", lambda device: ["fp32", "bf16"])
     budget = Budget(600)
@@ -128,6 +176,9 @@ def test_a_training_gets_the_minutes_that_are_left(tmp_path, monkeypatch):
     [
         RuntimeError("CUDA error: an illegal memory access"),
         BackendError("PyTorch: device cuda: CUDA out of memory"),
+        ModuleNotFoundError("No module named 'onnx'"),
+        MediaError("the example photo needs scikit-image"),
+        OSError("disk full"),
     ],
 )
 def test_a_section_that_fails_is_reported_and_the_others_run(tmp_path, monkeypatch, capsys, error):
@@ -209,7 +260,7 @@ def test_faces_of_datasets_are_packed_within_a_size(tmp_path, capsys, monkeypatc
         )
     monkeypatch.setattr(training, "MAX_BYTES", max_bytes)
     out = tmp_path / "faces.npz"
-    assert command.main([str(out), "--pack", str(tmp_path)]) == 0
+    assert command.main([str(out), "--export-faces", str(tmp_path)]) == 0
     assert f"{out}: 12 faces, " in capsys.readouterr().out
     assert out.stat().st_size <= max_bytes + 2000  # and the names of the arrays
     faces = load_faces(out, "cpu", 0)
@@ -240,7 +291,7 @@ def test_a_detector_on_another_device_than_asked_for_is_out_of_tolerance(monkeyp
 
 
 def test_datasets_that_cannot_be_packed_are_reported_in_one_line(tmp_path, capsys):
-    assert command.main([str(tmp_path / "faces.npz"), "--pack", str(tmp_path)]) == 1
+    assert command.main([str(tmp_path / "faces.npz"), "--export-faces", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"gpu_check: {tmp_path / 'ferplus_train'}/dataset.yaml: no such file")
     assert error.count("\n") == 1

@@ -82,12 +82,12 @@ def test_an_unknown_kind_of_targets_is_named():
         LossConfig(targets="vote")
 
 
-@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
-def test_optimal_logits_do_not_contain_the_prior(tau):
+@pytest.mark.parametrize("adjusts", [False, True])
+def test_optimal_logits_do_not_contain_the_prior(adjusts):
     """An image that says nothing: unadjusted, the best answer is the prior itself."""
     prior = torch.tensor([0.7, 0.2, 0.1])
     logits = torch.zeros(1, 3, requires_grad=True)
-    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=tau))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=adjusts))
     optimizer = torch.optim.LBFGS([logits], max_iter=100)
 
     def closure() -> torch.Tensor:
@@ -97,7 +97,7 @@ def test_optimal_logits_do_not_contain_the_prior(tau):
         return value
 
     optimizer.step(closure)
-    expected = (prior.log() * (1 - tau)).softmax(dim=0)
+    expected = (prior.log() * (1 - adjusts)).softmax(dim=0)
     torch.testing.assert_close(logits.detach().softmax(dim=1)[0], expected, rtol=0, atol=1e-3)
 
 
@@ -105,14 +105,14 @@ def test_datasets_with_other_shares_give_the_same_logits():
     """Faces that say nothing, from a set of mostly the first class and from one of the second."""
     priors = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
     logits = torch.zeros(2, requires_grad=True)
-    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=1.0))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=True))
     value = loss(logits.expand(2, 2), priors, loss.offsets(priors))
     value.backward()
     torch.testing.assert_close(logits.grad, torch.zeros(2))
 
 
 def test_a_class_without_images_has_a_finite_loss():
-    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=1.0))
+    loss = LogitAdjustedCrossEntropy(LossConfig(logit_adjustment=True))
     offsets = loss.offsets(torch.tensor([[1.0, 0.0]]))
     assert loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), offsets).isfinite()
 

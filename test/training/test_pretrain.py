@@ -251,7 +251,7 @@ def test_the_shipped_experiments_are_valid(name):
         ROOT / "training" / "configs" / "pretraining" / f"{name}_vits8.yaml", PretrainConfig
     )
     assert config.method == name
-    assert config.held_out == ["ferplus_valid", "ferplus_test"]
+    assert config.probe.names_held_out() == ["ferplus_valid", "ferplus_test"]
     method, stream = make_method(config)
     assert stream.backbone_name == "vit_small_patch8_224"
     assert len(method.view_specs) == (8 if name == "dino" else 1)

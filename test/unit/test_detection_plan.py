@@ -13,8 +13,8 @@ from fer_ros.detection_plan import (
     ViewDetections,
     concatenate,
     detect_in_views,
+    intersection_over_minimum,
     merge,
-    overlap_of_smaller,
     pack_rectangles,
     plan_levels,
     region_view,
@@ -172,4 +172,4 @@ def test_duplicates_of_a_face_are_merged(boxes_and_scores, kept):
 
 def test_merging_nothing_gives_no_detections():
     assert len(concatenate([]).faces) == 0
-    assert overlap_of_smaller(np.zeros(4), np.zeros((0, 4))).shape == (0,)
+    assert intersection_over_minimum(np.zeros(4), np.zeros((0, 4))).shape == (0,)

@@ -23,7 +23,7 @@ PATH = re.compile(r"(?:[\w.-]+/)*[\w-]+\.(?:py|xml|yaml|rst)")
 def test_named_files_exist():
     names = {name for name in SPANS if PATH.fullmatch(name)}
     ours = {part for path in project_files() for part in (path.as_posix(), path.name)}
-    assert {"package.xml", "test/unit/test_architecture.py", "docker/compose.yaml"} <= names
+    assert {"test/unit/test_architecture.py", "docker/compose.yaml"} <= names
     assert names <= ours
 
 

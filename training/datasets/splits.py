@@ -17,6 +17,7 @@ and dropping samples would hide it. ``allow_overlap`` trains on all of them, and
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class DatasetUse(ValidatedConfig):
     )
     teacher_weight: float = config_field(0.0, "weight of the teachers in its targets", 0.0, 1.0)
     sampling_weight: float = config_field(
-        1.0, "sampling frequency of each sample, relative to other datasets", 0.0, 100.0
+        1.0, "sampling frequency of each sample, relative to other datasets", 0.01, 100.0
     )
 
 
@@ -77,9 +78,8 @@ class DataConfig(ValidatedConfig):
         super().__post_init__()
         uses = [_use(item, f"train[{i}]") for i, item in enumerate(self.train)]
         object.__setattr__(self, "train", uses or [DatasetUse("ferplus_train")])
-        held_out = {self.valid, self.test, self.balanced_valid, *self.held_out} - {""}
         for use in self.train:
-            if not use.dataset or use.dataset in held_out:
+            if not use.dataset or use.dataset in self.names_held_out():
                 raise ValueError(
                     f"train: expected datasets other than valid and test, found {use.dataset!r}"
                 )
@@ -89,6 +89,11 @@ class DataConfig(ValidatedConfig):
                 "teachers: expected teachers and a teacher_weight above 0 in train, "
                 f"found only {only}"
             )
+
+    def names_held_out(self) -> list[str]:
+        """All datasets that are not trained on."""
+        names = dict.fromkeys((self.valid, self.test, self.balanced_valid, *self.held_out))
+        return [name for name in names if name]
 
 
 def _use(item: object, where: str) -> DatasetUse:
@@ -259,9 +264,11 @@ def duplicates_of(dataset: FaceDataset, other: FaceDataset) -> NDArray[np.bool_]
     return same
 
 
-def find_duplicates(folder: Path, other: Path) -> NDArray[np.bool_]:
-    """Which rows (N,) of the dataset ``folder`` have an image of the dataset ``other``."""
-    return duplicates_of(FaceDataset.open(folder), FaceDataset.open(other))
+def find_duplicates(folder: Path, *others: Path) -> NDArray[np.bool_]:
+    """Which rows (N,) of the dataset ``folder`` have an image of one of the ``others``."""
+    dataset = FaceDataset.open(folder)
+    found = [duplicates_of(dataset, FaceDataset.open(other)) for other in others]
+    return np.any(found, axis=0)
 
 
 def load_splits(config: DataConfig, folder: Path) -> tuple[Faces, Faces]:
@@ -309,9 +316,14 @@ def subsample(splits: tuple[Faces, Faces], images: int, seed: int) -> tuple[Face
 def _held_out(config: DataConfig, folder: Path) -> tuple[FaceDataset, list[FaceDataset]]:
     """The validation dataset, and all datasets that must not be trained on."""
     valid = FaceDataset.open(folder / config.valid)
-    held_out = [valid]
-    names = dict.fromkeys((config.test, config.balanced_valid, *config.held_out))
-    for path in [folder / name for name in names if name]:
+    others = [name for name in config.names_held_out() if name != config.valid]
+    return valid, [valid, *open_held_out(folder, others)]
+
+
+def open_held_out(folder: Path, names: Sequence[str]) -> list[FaceDataset]:
+    """The datasets that exist; a warning is logged for each of the others."""
+    held_out = []
+    for path in [folder / name for name in names]:
         if (path / METADATA_FILE).exists():
             held_out.append(FaceDataset.open(path))
         else:
@@ -319,7 +331,7 @@ def _held_out(config: DataConfig, folder: Path) -> tuple[FaceDataset, list[FaceD
                 f"{path}: dataset not found: overlap with the training data is not checked; "
                 "prepare it, or remove it from data"
             )
-    return valid, held_out
+    return held_out
 
 
 def _train_part(

@@ -44,7 +44,7 @@ class TrainingState:
     def complete_epoch(self, score: float) -> bool:
         """Count an epoch; whether its score is the best one so far."""
         self.epoch += 1
-        if score <= self.best_score:
+        if not score > self.best_score:  # a score that is NaN is never the best
             return False
         self.best_score, self.best_epoch = score, self.epoch
         return True

@@ -75,7 +75,8 @@ class DistributedContext:
             return network
         if self.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        return DistributedDataParallel(network)
+        # Such as the scale that `two_stream` with two scales does not use.
+        return DistributedDataParallel(network, find_unused_parameters=True)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_settings(out: Path, config: "DataclassInstance", data_sha256: dict[str, str]) -> None:
-    """Write ``run.yaml``: all settings, versions of packages, and a hash of each split's faces."""
+    """Write ``run.yaml``: all settings, versions of packages, and a hash of each split's faces.
+
+    The version of a package that is not installed is None.
+    """
     values = {
         "revision": _revision(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "data_sha256": data_sha256,
         **dataclasses.asdict(config),
     }
     write_text(out / "run.yaml", yaml.safe_dump(values, sort_keys=False))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _revision() -> str:

@@ -1,9 +1,9 @@
 """Optimizers and schedules of learning rate and weight decay."""
 
 import math
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
-from timm.optim import create_optimizer_v2, get_optimizer_class
+from timm.optim import create_optimizer_v2, get_optimizer_class, get_optimizer_info
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 from torch.optim import Optimizer
@@ -54,8 +54,11 @@ def make_optimizer(groups: list[dict], config: OptimizerConfig) -> Optimizer:
     if config.sam_rho:
         from pytorch_optimizer import SAM  # not a requirement of runs without it
 
-        kind = get_optimizer_class(config.name, bind_defaults=False)
-        return SAM(groups, cast(type[Optimizer], kind), rho=config.sam_rho, lr=config.lr)
+        kind = cast(type[Optimizer], get_optimizer_class(config.name))
+        momentum: dict[str, Any] = (
+            {"momentum": 0.9} if get_optimizer_info(config.name).has_momentum else {}
+        )
+        return SAM(groups, kind, rho=config.sam_rho, lr=config.lr, **momentum)
     return create_optimizer_v2(groups, opt=config.name, lr=config.lr)
 
 

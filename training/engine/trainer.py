@@ -85,11 +85,13 @@ class Trainer:
     def __init__(
         self, task: Task, config: LoopConfig, context: DistributedContext, out: Path
     ) -> None:
+        """Load the checkpoint, if there is one. Raises ValueError when it cannot be used."""
         self.task, self.config, self.context, self.out = task, config, context, out
         self._wrapped = context.wrap_ddp(task.network)
         self._ema: ModelEmaV3 | None = None
         if config.ema_decay:
             self._ema = ModelEmaV3(task.network, decay=config.ema_decay, use_warmup=True)
+        self._state = load_checkpoint(out / CHECKPOINT, config, self._parts())
 
     @property
     def averaged_network(self) -> nn.Module:
@@ -99,9 +101,9 @@ class Trainer:
     def run(self) -> None:
         """Train all epochs that are missing; process 0 writes to ``out``.
 
-        Raises ValueError when the checkpoint cannot be used, or when the loss is not finite.
+        Raises ValueError when the loss is not finite.
         """
-        state = load_checkpoint(self.out / CHECKPOINT, self.config, self._parts())
+        state = self._state
         if not self.context.is_main:
             while not self._is_finished(state):
                 self.train_epoch(state.epoch)
@@ -176,9 +178,12 @@ class Trainer:
         task.schedule.step_update(step)
         metrics = self._backward(batch, step)
         if task.uses_sam:
+            from pytorch_optimizer import disable_running_stats, enable_running_stats
 
-            def backward_again() -> None:
+            def backward_again() -> None:  # the batch statistics have been counted already
+                disable_running_stats(task.network)
                 metrics["grad_norm"] = self._backward(batch, step)["grad_norm"]
+                enable_running_stats(task.network)
 
             task.optimizer.step(backward_again)  # type: ignore[arg-type]
         else:

@@ -66,7 +66,7 @@ class FaceFile:
 
 
 def load_faces(path: Path | None, device: str, count: int) -> FaceFile:
-    """Read a file of ``--pack``, or make up ``count`` faces without one. Raises ValueError."""
+    """Read a file of ``--export-faces``; without one, ``count`` random faces. Raises ValueError."""
     if path is None:
         generator = torch.Generator().manual_seed(0)
         shape = (count, PADDED_CROP_PX, PADDED_CROP_PX)
@@ -78,7 +78,7 @@ def load_faces(path: Path | None, device: str, count: int) -> FaceFile:
         with np.load(path, allow_pickle=False) as arrays:
             faces, votes, split = (arrays[name] for name in ("faces", "votes", "is_valid"))
     except (OSError, EOFError, KeyError, ValueError, BadZipFile) as error:
-        raise ValueError(f"{path}: expected a file of --pack: {error}") from None
+        raise ValueError(f"{path}: expected a file of --export-faces: {error}") from None
     if faces.dtype != np.uint8 or faces.ndim != 3 or not len(faces) == len(votes) == len(split):
         raise ValueError(f"{path}: expected faces (N, S, S), votes (N, 8), is_valid (N,) in uint8")
     chunks = torch.from_numpy(faces).split(1024)
@@ -230,7 +230,7 @@ def train(
             return
 
 
-def pack(data: Path, out: Path) -> FaceFile:
+def export_faces(data: Path, out: Path) -> FaceFile:
     """Write the faces of ``training.prepare``'s ferplus_train and ferplus_valid to one file.
 
     They are reduced as far as needed for a file of ``MAX_BYTES``.

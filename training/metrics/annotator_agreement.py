@@ -28,7 +28,9 @@ _SEED = 0
 Counts = NDArray[np.int64]
 
 
-def estimate_label_ceiling(probabilities: NDArray[np.floating], votes: Counts) -> dict[str, Any]:
+def estimate_annotator_agreement(
+    probabilities: NDArray[np.floating], votes: Counts
+) -> dict[str, Any]:
     """Agreement estimates from probabilities (N, 8) of a model and votes (N, 10).
 
     Over the ``images`` with a vote for an emotion. ``reannotation_agreement``: fraction of labels
@@ -102,10 +104,14 @@ def _draw(alpha: NDArray[np.float64], random: np.random.Generator) -> NDArray[np
 
 
 def _split_half_agreement(votes: Counts, random: np.random.Generator) -> float:
-    """How often random halves of ten annotators with votes (N, 10) have the same majority."""
-    choices = votes.shape[1]
-    people = np.repeat(np.tile(np.arange(choices), len(votes)), votes.ravel())
-    shuffled = random.permuted(people.reshape(len(votes), -1), axis=1)
-    one_hot = np.eye(choices, dtype=np.int64)[shuffled][..., : len(EMOTIONS)]
-    first, second = (half.sum(axis=1).argmax(axis=1) for half in np.array_split(one_hot, 2, axis=1))
-    return float((first == second).mean())
+    """How often random halves of the annotators with votes (N, 10) have the same majority."""
+    choices, totals, agreements = votes.shape[1], votes.sum(axis=1), 0
+    for total in np.unique(totals):  # an image of FER+ has nine votes instead of ten
+        part = votes[totals == total]
+        people = np.repeat(np.tile(np.arange(choices), len(part)), part.ravel())
+        shuffled = random.permuted(people.reshape(len(part), -1), axis=1)
+        one_hot = np.eye(choices, dtype=np.int64)[shuffled][..., : len(EMOTIONS)]
+        halves = np.array_split(one_hot, 2, axis=1)
+        first, second = (half.sum(axis=1).argmax(axis=1) for half in halves)
+        agreements += (first == second).sum()
+    return float(agreements / len(votes))

@@ -7,7 +7,7 @@ from fer_ros.classifier import Classifier
 from fer_ros.io.progress import progress_bar
 from fer_ros.types import FacePredictions
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
-from training.metrics.operating_points import at_each_point, operating_points
+from training.metrics.class_priors import at_each_prior, evaluated_priors
 
 _BATCH = 32
 
@@ -35,17 +35,17 @@ def predict_with_flip(
 ) -> dict[str, NDArray[np.float32]]:
     """Probabilities (N, 8) of padded crops (N, 144, 144): plain, and averaged with the mirrored.
 
-    At each operating point of the model (``training.metrics.operating_points``).
+    At each class prior of the model (``training.metrics.class_priors``).
     """
     crops = padded_crops[:, CROP_SLICE, CROP_SLICE]
     plain = predict_arrays(classifier, crops, "plain")[1]
     mirrored = predict_arrays(classifier, crops[:, :, ::-1], "mirrored")[1]
-    points = at_each_point({"": plain, "-mirrored": mirrored}, classifier.manifest)
+    by_prior = at_each_prior({"": plain, "-mirrored": mirrored}, classifier.manifest)
     return {
         name + flip: probabilities
-        for name in operating_points(classifier.manifest)
+        for name in evaluated_priors(classifier.manifest)
         for flip, probabilities in {
-            "": points[name],
-            "-flip": (points[name] + points[f"{name}-mirrored"]) * np.float32(0.5),
+            "": by_prior[name],
+            "-flip": (by_prior[name] + by_prior[f"{name}-mirrored"]) * np.float32(0.5),
         }.items()
     }

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fer_ros.config import BALANCED, NATURAL
 from fer_ros.emotions import EMOTIONS
 from fer_ros.inference.model_store import ModelError, ModelManifest, find_model, read_manifest
 from fer_ros.io.progress import progress_bar
@@ -97,6 +98,10 @@ def _predict(
     except ModelError as error:
         raise ValueError(f"data.teachers: {error}") from None
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    priors, temperature = _manifest(teacher).priors, network.temperature.item()
+    if priors:
+        temperature = priors.get(NATURAL, priors[BALANCED]).temperature
+    offsets = class_shares.log() if priors else torch.zeros_like(class_shares)
     batches = [torch.empty(2, 0, len(EMOTIONS))]  # there may be fewer faces than processes
     starts = range(0, len(padded_crops), _BATCH)
     for start in progress_bar(starts, description=f"teacher {teacher}", hidden=not context.is_main):
@@ -105,9 +110,6 @@ def _predict(
         pair = torch.cat([crops, crops.flip(-1)])
         with torch.autocast("cuda", torch.bfloat16, enabled=context.device.type == "cuda"):
             logits = network(pair).logits
-        batches.append((logits.float() / network.temperature).softmax(1).unflatten(0, (2, -1)))
-    probabilities = torch.cat([batch.mean(dim=0).cpu() for batch in batches])
-    if not _manifest(teacher).priors:
-        return probabilities
-    weighted = probabilities * class_shares
-    return weighted / weighted.sum(dim=1, keepdim=True)
+        scaled = logits.float().cpu().unflatten(0, (2, -1)) / temperature
+        batches.append((scaled + offsets[start : start + _BATCH]).softmax(dim=2))
+    return torch.cat([batch.mean(dim=0) for batch in batches])

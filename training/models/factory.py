@@ -102,10 +102,15 @@ def _start_landmarks(net: TwoStream, config: NetworkConfig) -> None:
 
 def _start_image(net: TwoStream | ImageClassifier, files: list[str]) -> None:
     """Take the image stream and the linear layers behind it from a file, or the mean of several."""
-    states = []
+    states, layers = [], []
     for file in files:
         load_backbone(net.image, Path(file))
-        _start_linear_layers(net, Path(file))
+        layers.append(_start_linear_layers(net, Path(file)))
+        if layers[-1] != layers[0]:
+            raise ValueError(
+                f"network.average_with: {file}: expected the linear layers {layers[0]} as in "
+                f"{files[0]}, found {layers[-1]}"
+            )
         states.append({name: value.clone() for name, value in net.state_dict().items()})
     for name, value in net.state_dict().items():
         if value.is_floating_point():
@@ -117,23 +122,25 @@ def _start_pretrained(image: Backbone) -> None:
         image.trunk.load_state_dict(image.convert_state_dict(_PRETRAINED[image.backbone_name]()))
 
 
-def _start_linear_layers(net: TwoStream | ImageClassifier, path: Path) -> None:
+def _start_linear_layers(net: TwoStream | ImageClassifier, path: Path) -> list[str]:
     """Take the linear layers after the trunk of an ImageClassifier, as far as ``net`` has them.
 
-    Raises ValueError when a two-stream needs one that the file lacks.
+    Returns their names. Raises ValueError when a two-stream needs one that the file lacks.
     """
     layers = net.image_head if isinstance(net, TwoStream) else net
-    state = read_state(path)
+    state, taken = read_state(path), []
     for name, layer in layers.named_children():
         if not isinstance(layer, nn.Linear):
             continue
         weight = state.get(f"{name}.weight")
         if weight is not None and weight.shape == layer.weight.shape:
             layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
+            taken.append(name)
         elif isinstance(net, TwoStream):
             raise ValueError(
                 f"{path}: expected an image_classifier with this image stream, for image_head: true"
             )
+    return taken
 
 
 def _start_head(net: TwoStream, model: str) -> None:

@@ -160,7 +160,7 @@ _POINTS = {
 
 _COUNTED = {
     "ferplus-3573": "all",
-    "ferplus-without-duplicates": "not in its train split",
+    "ferplus-without-duplicates": "not in its train and valid splits",
     "ferplus-argmax10": 'without "unknown" and "not a face"',
     "ferplus-official": "clear ones, as its authors count",
 }

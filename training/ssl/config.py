@@ -54,10 +54,6 @@ class PretrainConfig(LoopConfig):
         check_choice("method", self.method, METHODS)
         object.__setattr__(self, "datasets", self.datasets or ["ferplus_train"])
         for name in self.datasets:
-            if not isinstance(name, str) or name in self.held_out:
-                raise ValueError(f"datasets: expected names beside {self.held_out}, found {name!r}")
-
-    @property
-    def held_out(self) -> list[str]:
-        """Datasets that are not trained on."""
-        return [name for name in (self.probe.valid, self.probe.test) if name]
+            held_out = self.probe.names_held_out()
+            if not isinstance(name, str) or name in held_out:
+                raise ValueError(f"datasets: expected names beside {held_out}, found {name!r}")

@@ -1,9 +1,9 @@
 """Differences of the metrics of two sets of predictions, with a paired block bootstrap.
 
-Faces are paired by recording, time and label. Consecutive frames are correlated, so blocks of five
-seconds are resampled instead of single frames, and both sets get the same blocks. A difference is
-significant when the 95% interval of its resamples excludes zero. Fewer than eight blocks are not
-enough to decide.
+Faces are paired by recording, time and the face that the label names. Consecutive frames are
+correlated, so blocks of five seconds are resampled instead of single frames, and both sets get the
+same blocks. A difference is significant when the 95% interval of its resamples excludes zero. Fewer
+than eight blocks are not enough to decide.
 """
 
 from collections.abc import Sequence
@@ -28,11 +28,14 @@ _BlockCounts = tuple[NDArray, NDArray]
 class PairedComparison(NamedTuple):
     """``faces`` that both predicted, in ``num_blocks`` blocks of five seconds.
 
+    ``relabeled`` is the number of faces that have another label in the second predictions; they are
+    not among ``faces``.
     ``metrics`` has for each of METRICS the values ``first``, ``second``, ``difference``, its 95%
     interval ``low`` to ``high``, and ``significant``, None with too few blocks.
     """
 
     faces: int
+    relabeled: int
     num_blocks: int
     metrics: dict[str, dict[str, Any]]
 
@@ -44,14 +47,16 @@ def compare_predictions(
 
     Without a face that both predicted, ``faces`` is 0 and ``metrics`` empty.
     """
-    pairs = [_pair_faces(first, second) for first, second in predictions]
-    pairs = [pair for pair in pairs if len(pair[0])]
+    paired = [_pair_faces(first, second) for first, second in predictions]
+    relabeled = sum(count for _, _, count in paired)
+    pairs = [(first, second) for first, second, _ in paired if len(first)]
     if not pairs:
-        return PairedComparison(0, 0, {})
+        return PairedComparison(0, relabeled, 0, {})
     counts = [_count_blocks([pair[k] for pair in pairs]) for k in (0, 1)]
     differences = _bootstrap_differences(counts)
     return PairedComparison(
         sum(len(faces) for faces, _ in pairs),
+        relabeled,
         len(counts[0][0]),
         {name: _metric(name, counts, differences[name]) for name in METRICS},
     )
@@ -59,18 +64,19 @@ def compare_predictions(
 
 def _pair_faces(
     first: PredictionTable, second: PredictionTable
-) -> tuple[PredictionTable, PredictionTable]:
-    """Rows of the faces that both predicted, in the same order."""
+) -> tuple[PredictionTable, PredictionTable, int]:
+    """Rows of the faces that both predicted, in the same order; the number of relabeled ones."""
     first, second = (table.where(table.is_scored) for table in (first, second))
     row_of = {key: row for row, key in enumerate(_keys(second))}
     rows = [(row, row_of[key]) for row, key in enumerate(_keys(first)) if key in row_of]
     first_rows, second_rows = np.array(rows, np.int64).reshape(-1, 2).T
-    return first.where(first_rows), second.where(second_rows)
+    first, second = first.where(first_rows), second.where(second_rows)
+    is_same = first.label == second.label
+    return first.where(is_same), second.where(is_same), int((~is_same).sum())
 
 
-def _keys(table: PredictionTable) -> list[tuple[float, str, int]]:
-    columns = table.stamp_s.tolist(), table.target_face.tolist(), table.label.tolist()
-    return list(zip(*columns, strict=True))
+def _keys(table: PredictionTable) -> list[tuple[float, str]]:
+    return list(zip(table.stamp_s.tolist(), table.target_face.tolist(), strict=True))
 
 
 def _count_blocks(tables: list[PredictionTable]) -> _BlockCounts:

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from jinja2.loaders import BaseLoader
 
+from fer_ros.io.errors import encodable
+
 _UNITS = {"share": "{:.1%}", "number": "{:.2f}", "seconds": "{:.2f} s", "count": "{:.0f}"}
 
 
@@ -56,4 +58,4 @@ def render(template: str, extra_loader: BaseLoader | None = None, **values: Any)
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # emotions keep their order
-    return environment.get_template(template).render(values)
+    return encodable(environment.get_template(template).render(values))

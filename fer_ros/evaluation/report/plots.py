@@ -13,6 +13,7 @@ from fer_ros.evaluation.metrics.classification import BINS
 from fer_ros.evaluation.metrics.temporal import segments
 from fer_ros.evaluation.predictions import NO_LABEL, PredictionTable
 from fer_ros.evaluation.report.timelines import longest_faces
+from fer_ros.io.errors import encodable
 
 _DPI = 110
 _GRID_COLOR = "#e8eaed"
@@ -23,7 +24,7 @@ def timeline(table: PredictionTable, title: str, duration_s: float) -> bytes:
     faces = longest_faces(table)
     figure = Figure(figsize=(11, 0.8 + 1.9 * max(1, len(faces))), layout="constrained")
     axes = figure.subplots(max(1, len(faces)), 1, sharex=True, squeeze=False)[:, 0]
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(_plain(title), fontsize=11)
     for axis, name in zip(axes, faces, strict=False):
         _plot_face(axis, table.where(table.id == name), table, name)
     if not faces:
@@ -53,7 +54,7 @@ def _plot_face(axis: Axes, face: PredictionTable, table: PredictionTable, name: 
     _plot_bars(axis, labeled, labeled.label, -0.42)
     axis.set_ylim(-0.45, 1)
     axis.set_yticks([-0.32, -0.1, 0.5, 1], ["label", "predicted", "0.5", "1"], fontsize=8)
-    axis.set_title(name, fontsize=9, loc="left")
+    axis.set_title(_plain(name), fontsize=9, loc="left")
     axis.grid(axis="x", color=_GRID_COLOR)
     axis.set_axisbelow(True)
 
@@ -100,6 +101,11 @@ def calibration(bins: NDArray[np.float64]) -> bytes:
         axis.grid(color=_GRID_COLOR)
         axis.set_axisbelow(True)
     return _png(figure)
+
+
+def _plain(text: str) -> str:
+    """The text as it is: no formulas between dollars, no characters that cannot be drawn."""
+    return encodable(text).replace("$", r"\$")
 
 
 def _png(figure: Figure) -> bytes:

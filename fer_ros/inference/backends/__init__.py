@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.config import ClassifierConfig
-from fer_ros.inference.devices import CudaStatus, check_device, cuda_status
+from fer_ros.inference.devices import (
+    TORCH_IMPORT_ERRORS,
+    CudaStatus,
+    check_device,
+    cuda_status,
+)
 from fer_ros.inference.model_store import ModelError, ModelManifest, is_onnx_model
+from fer_ros.io.errors import single_line
 from fer_ros.types import FacePredictions
 
 _log = logging.getLogger(__name__)
@@ -118,8 +124,8 @@ def _open_torch(manifest: ModelManifest, config: ClassifierConfig) -> Backend:
         raise BackendError(f"PyTorch: {manifest.weights} is an ONNX graph, for ONNX Runtime only")
     try:
         from fer_ros.inference.backends.torch import TorchBackend
-    except ImportError as error:
-        raise BackendError(f"PyTorch cannot be imported: {error}") from None
+    except TORCH_IMPORT_ERRORS as error:
+        raise BackendError(f"PyTorch cannot be imported: {single_line(error)}") from None
     return TorchBackend(manifest, config.device, config.threads, config.precision)
 
 

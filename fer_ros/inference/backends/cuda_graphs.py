@@ -29,8 +29,8 @@ class CudaGraphRunner:
     def capture(self) -> None:
         """Capture the graphs of all BATCH_BUCKETS, the largest first.
 
-        A network that cannot be captured runs eagerly, with a warning. Raises
-        torch.cuda.OutOfMemoryError.
+        A network that cannot be captured runs eagerly, with a warning; so does one for which the
+        memory does not suffice, and torch.cuda.OutOfMemoryError is raised.
         """
         try:
             for bucket in reversed(BATCH_BUCKETS):
@@ -39,6 +39,10 @@ class CudaGraphRunner:
                 self._captured[bucket] = self._capture.capture(self._predict, crops)
         except torch.cuda.OutOfMemoryError:
             self._captured.clear()
+            _log.warning(
+                "CUDA graph capture: out of memory, running eagerly also when there is memory "
+                "again; free GPU memory, then configure the node again"
+            )
             raise
         except RuntimeError as error:
             self._captured.clear()

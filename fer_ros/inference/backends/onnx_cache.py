@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fer_ros.inference.backends import BackendError
-from fer_ros.inference.devices import is_x86
+from fer_ros.inference.devices import TORCH_IMPORT_ERRORS, is_x86
 from fer_ros.inference.model_store import (
     ModelError,
     ModelManifest,
@@ -41,7 +41,7 @@ def uses_nchwc_layout() -> bool:
 def cache_path(manifest: ModelManifest, nchwc: bool) -> Path:
     """Path of the exported graph; depends on all of the manifest that the graph contains."""
     values = asdict(manifest)
-    for key in ("folder", "priors", "quantized_from"):
+    for key in ("folder", "priors", "quantized_from", "settings_sha256"):
         del values[key]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()
     suffix = "-nchwc" if nchwc else ""
@@ -60,9 +60,10 @@ def load_or_export(manifest: ModelManifest, on_cpu: bool = True) -> bytes:
         ModelError: the model cannot be used.
         BackendError: it cannot be exported.
     """
-    manifest.verify()
     if is_onnx_model(manifest):
         check_conventions(manifest)
+    manifest.verify()
+    if is_onnx_model(manifest):
         return manifest.weights_path.read_bytes()
     nchwc = on_cpu and uses_nchwc_layout()
     path = cache_path(manifest, nchwc)
@@ -97,8 +98,9 @@ def export_graph(manifest: ModelManifest, nchwc: bool = False) -> bytes:
         raise ModelError(f"model {manifest.name}: {manifest.weights_path} is an ONNX graph already")
     try:
         from fer_ros.inference.backends.onnx_export import export_onnx
-    except ImportError as error:
-        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {error}") from None
+    except TORCH_IMPORT_ERRORS as error:
+        reason = single_line(error)
+        raise BackendError(f"exporting to ONNX needs PyTorch and onnx: {reason}") from None
     try:
         return export_onnx(manifest, nchwc)
     except RuntimeError as error:

@@ -8,7 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ros.inference.backends import BackendError
-from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, WEIGHT_BITS, load_or_export
+from fer_ros.inference.backends.onnx_cache import (
+    GRAPH_INPUT,
+    WEIGHT_BITS,
+    cache_path,
+    load_or_export,
+)
 from fer_ros.inference.devices import is_x86, supports_int8_dot_product
 from fer_ros.inference.execution_providers import (
     ProviderError,
@@ -64,7 +69,14 @@ class OrtBackend:
         """
         is_int8 = is_onnx_model(manifest)
         if is_int8:
-            device = "cpu" if device == "auto" else device
+            if device not in {"auto", "cpu"}:
+                # ONNX Runtime's CUDA provider lacks DequantizeLinear of int32, the biases.
+                raise BackendError(
+                    f"ONNX Runtime: model {manifest.name}: int8 needs device cpu, found {device}: "
+                    "set classifier.device to cpu, or use the model that it was quantized from, "
+                    "with classifier.precision auto"
+                )
+            device = "cpu"
             precision = "auto" if precision == "int8" else precision
         elif precision == "int8":
             raise BackendError(f"ONNX Runtime: model {manifest.name} is not quantized to int8")
@@ -80,7 +92,7 @@ class OrtBackend:
             raise BackendError(str(error)) from None
         self.provider, self.device = self._session.provider, self._session.device
         self._max_batch = _MAX_BATCH if self.provider == TENSORRT else None
-        if is_int8 and self.device == "cpu":
+        if is_int8:
             _warn_about_int8(manifest, self._session.metadata)
         self.precision = "int8" if is_int8 else "fp16" if precision == "fp16" else "fp32"
         self.name = "ONNX Runtime"
@@ -127,4 +139,12 @@ def _warn_about_int8(manifest: ModelManifest, metadata: dict[str, str]) -> None:
 
 def _profile(manifest: ModelManifest) -> TensorRtProfile:
     shapes = [(count, CROP_SIZE_PX, CROP_SIZE_PX, 3) for count in (1, 2, _MAX_BATCH)]
-    return TensorRtProfile(manifest.short_sha256, GRAPH_INPUT, *shapes)
+    return TensorRtProfile(engine_id(manifest), GRAPH_INPUT, *shapes)
+
+
+def engine_id(manifest: ModelManifest) -> str:
+    """Name of the graph in ``engine_dir``, of all that the graph contains.
+
+    ONNX Runtime would load an engine that was built for other weights or constants.
+    """
+    return cache_path(manifest, nchwc=False).stem

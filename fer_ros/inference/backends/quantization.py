@@ -17,7 +17,13 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, WEIGHT_BITS, replace_file
-from fer_ros.inference.model_store import ModelError, ModelManifest, sha256_of, write_manifest
+from fer_ros.inference.model_store import (
+    ModelError,
+    ModelManifest,
+    settings_digest,
+    sha256_of,
+    write_manifest,
+)
 from fer_ros.inference.onnx_session import OnnxSession
 
 MIN_FACES = 32
@@ -42,6 +48,7 @@ def save_quantized(manifest: ModelManifest, graph: bytes, folder: Path) -> Model
         weights=WEIGHTS_FILE,
         sha256=sha256,
         quantized_from=manifest.sha256,
+        settings_sha256=settings_digest(manifest),
         folder=folder,
     )
     write_manifest(saved)
@@ -79,6 +86,7 @@ def quantize(graph: bytes, crops_rgb: NDArray[np.uint8]) -> bytes:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "MatMul", "Relu"],  # others may put out NaN: no landmarks
             nodes_to_quantize=names,
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )

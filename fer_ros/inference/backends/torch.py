@@ -13,7 +13,7 @@ from fer_ros.inference.graph_capture import Compute
 from fer_ros.inference.model_store import ModelManifest
 from fer_ros.io.errors import single_line
 from fer_ros.models.checkpoint import load_model
-from fer_ros.models.wrapper import FaceNetwork, FaceOutput
+from fer_ros.models.wrapper import FaceOutput
 from fer_ros.types import CROP_SIZE_PX, FacePredictions
 
 # Compute capabilities since which there are fp16 tensor cores, and bf16.
@@ -25,8 +25,8 @@ _DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 class TorchBackend:
     """The network as trained; the only backend that also computes attention maps.
 
-    Weights and outputs are float32; convolutions and matrix products are computed in ``precision``
-    (Micikevicius et al., "Mixed Precision Training", 2018; torch.autocast).
+    Inputs and outputs are float32; convolutions and matrix products, with their weights, are in
+    ``precision`` (Micikevicius et al., "Mixed Precision Training", 2018; torch.autocast).
 
     Attributes:
         predict: network outputs for a tensor of crops on the device; the next call may overwrite
@@ -53,15 +53,17 @@ class TorchBackend:
         network = load_model(manifest.folder)
         try:
             self.precision = choose_precision(precision, self.device)
+            if precision == "fp32" and is_cuda(self.device):
+                # For the whole process, so also for the detector. Convolutions use TF32 by default.
+                torch.backends.cudnn.allow_tf32 = False
             self._network = network.to(self.device)
             # The layout in which convolutions are fastest on CPUs and on tensor cores.
             self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            predict: Compute = self._network.predict
             if self.precision != "fp32":
-                predict = _autocast(self._network, self.device, _DTYPES[self.precision])
-            self.predict: Compute = predict
+                _reduce_precision(self._network.net, _DTYPES[self.precision])
+            self.predict: Compute = self._predict
             if is_cuda(self.device):
-                self.predict = CudaGraphRunner(predict, self.device)
+                self.predict = CudaGraphRunner(self._predict, self.device)
         except RuntimeError as error:
             # A driver that is too old, a busy device, or no memory.
             raise BackendError(f"PyTorch: device {self.device}: {single_line(error)}") from None
@@ -81,18 +83,32 @@ class TorchBackend:
             outputs = self.predict(torch.tensor(crops_rgb, device=self.device))
             return FacePredictions(*(output.cpu().numpy() for output in outputs))
         except torch.cuda.OutOfMemoryError:
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()  # memory cached for larger batches
+            # Memory cached for larger batches. Without torch.cuda.device, a context is opened on 0.
+            with contextlib.suppress(RuntimeError), torch.cuda.device(self.device):
+                torch.cuda.empty_cache()
             raise
 
     @torch.inference_mode()
     def attention(self, crops_rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]] | None:
-        """Attention maps, in float32, of crops (N, 112, 112, 3); None if the network has none.
+        """Attention maps of crops (N, 112, 112, 3); None if the network has none.
 
-        (N, 28, 28), (N, 14, 14), (N, 7, 7), mean 1.
+        (N, 28, 28), (N, 14, 14), (N, 7, 7) float32, mean 1.
         """
-        maps = self._network.attention(torch.tensor(crops_rgb, device=self.device))
-        return None if maps is None else [scale.cpu().numpy() for scale in maps]
+        with self._autocast():
+            maps = self._network.attention(torch.tensor(crops_rgb, device=self.device))
+        return None if maps is None else [scale.float().cpu().numpy() for scale in maps]
+
+    def _predict(self, crops_rgb: Tensor) -> tuple[Tensor, ...]:
+        with self._autocast():
+            return self._network.predict(crops_rgb)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            torch.device(self.device).type,
+            _DTYPES.get(self.precision),
+            enabled=self.precision != "fp32",
+            cache_enabled=False,  # a cache must not outlive the capture of a graph
+        )
 
 
 def choose_device(device: str) -> str:
@@ -142,15 +158,12 @@ def is_cuda(device: str) -> bool:
     return device.startswith("cuda")
 
 
-def _autocast(network: FaceNetwork, device: str, dtype: torch.dtype) -> Compute:
-    network.net.register_forward_hook(_to_float32)
-
-    def predict(crops_rgb: Tensor) -> tuple[Tensor, ...]:
-        # No weight is used twice, and a cache must not outlive the capture of a graph.
-        with torch.autocast(torch.device(device).type, dtype, cache_enabled=False):
-            return network.predict(crops_rgb)
-
-    return predict
+def _reduce_precision(net: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights that autocast would convert in each call in ``dtype``."""
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.to(dtype)
+    net.register_forward_hook(_to_float32)
 
 
 def _to_float32(net: nn.Module, images: tuple[Tensor], output: FaceOutput) -> FaceOutput:

@@ -150,8 +150,8 @@ def quick(monkeypatch):
     """No network."""
     monkeypatch.setattr("fer_ros.multi_camera.Classifier", lambda config: NamedClassifier())
     monkeypatch.setattr(
-        "fer_ros.evaluation.result_cache._model_sha256",
-        lambda config: NamedClassifier.manifest.sha256,
+        "fer_ros.evaluation.result_cache._model_digests",
+        lambda config: {"model": NamedClassifier.manifest.sha256},
     )
 
 
@@ -291,6 +291,52 @@ def test_an_unwritable_output_is_reported_in_one_line(capsys, tmp_path, astronau
     code, _, errors = fer(capsys, "evaluate-bag", bag, "--out", tmp_path / "file" / "out")
     assert code == 1
     assert errors.startswith(f"fer: {tmp_path / 'file'}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(
+            (["bag-from-video", "a.png", "bag", f"--image-duration={value}"], "number above 0")
+            for value in ("nan", "inf", "1e400", "1e9", "-1", "0", "long")
+        ),
+        *(
+            (["evaluate-bag", "day", f"--jobs={value}"], "expected a whole number of 1 or more")
+            for value in ("-3", "0", "1.5", "²")
+        ),
+    ],
+)
+def test_numbers_out_of_range_are_refused(capsys, words, message):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(words)
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("names", [[], ["Labels.csv", "labels.yaml"]])
+def test_a_bag_without_labels_is_reported(capsys, tmp_path, astronaut, names):
+    bag = portrait_bag(tmp_path / "bag", astronaut, 2)
+    for name in names:
+        (bag / name).touch()
+    code, output, errors = fer(capsys, "evaluate-bag", bag, "--out", tmp_path / "out")
+    line = (
+        f"{bag}: no labels: expected labels.csv in the bag, --labels or --label-topic, found "
+        f"{', '.join(names) or 'none'}\n"
+    )
+    assert (code, errors) == ((1, f"fer: {line}") if names else (0, ""))
+    assert output.startswith("2 images evaluated" if names else line)
+    write_labels(tmp_path / "labels.csv", (0, 9, "happy"))
+    words = ["--labels", tmp_path / "labels.csv", "--out", tmp_path / "out"]
+    assert fer(capsys, "evaluate-bag", bag, *words)[0] == 0
+
+
+def test_a_report_of_the_user_is_kept(capsys, tmp_path):
+    report = tmp_path / "report.html"
+    report.write_text("mine")
+    code, _, errors = fer(capsys, "evaluate-bag", "day", "--out", tmp_path)
+    assert (code, [*tmp_path.iterdir()]) == (1, [report])
+    assert errors.startswith(f"fer: {report}: expected a file of an earlier report")
     assert errors.count("\n") == 1
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from prediction_tools import row
 
-from fer_ros.evaluation import RESULTS
-from fer_ros.evaluation.comparison import RunError, compare, read_run, to_text
+from fer_ros.evaluation import RESULTS, EvaluationError
+from fer_ros.evaluation.comparison import RunError, compare, is_complete, read_run, to_text
 from fer_ros.evaluation.metrics.classification import METRICS
 from fer_ros.evaluation.metrics.error_segments import ErrorSegment
 from fer_ros.evaluation.predictions import PredictionTable
 from fer_ros.evaluation.replay import EvaluationResult
-from fer_ros.evaluation.report.files import write_report
+from fer_ros.evaluation.report.files import check_folder, write_report
 from fer_ros.evaluation.report.results import latencies, summarize
 from fer_ros.evaluation.result_cache import load, save
 from fer_ros.io.json_file import write_json
@@ -133,10 +133,57 @@ def test_the_page_is_self_contained(tmp_path):
     assert "happiness, predicted as <b>sadness</b>" in page
 
 
+@pytest.mark.parametrize("name", ["day$^$", "bag\udcff", r"\$a$b", "two\nlines"])
+def test_any_name_of_a_recording_or_face_is_written(tmp_path, name):
+    face = outcome([row(0, face=name, label=1, target_face=name), row(1, face=name)])
+    save(tmp_path / "cached", face, {})
+    write_report(tmp_path, summarize({name: face}, {name: f"{name}: no such bag"}), {name: face})
+    assert (tmp_path / f"timeline_{name}.png").stat().st_size > 1000
+    shown = name.replace("\udcff", r"\udcff")
+    assert f"{shown}: no such bag" in (tmp_path / "report.html").read_text()
+    assert load(tmp_path / "cached").predictions.id.tolist() == [shown] * 2
+
+
 def test_timelines_of_an_earlier_run_are_removed(tmp_path):
     for name in ("a", "b"):
         write_report(tmp_path, summarize({name: HALF}, {}), {name: HALF})
     assert [path.name for path in tmp_path.glob("timeline_*")] == ["timeline_b.png"]
+
+
+def test_files_of_the_user_are_neither_removed_nor_replaced(tmp_path):
+    own = tmp_path / "timeline_holiday.png"
+    own.touch()
+    write_report(tmp_path, summarize({"a": HALF}, {}), {"a": HALF})
+    check_folder(tmp_path, ["a", "b"])
+    with pytest.raises(EvaluationError, match=f"{own}: expected a file of an earlier report"):
+        check_folder(tmp_path, ["holiday"])
+    write_report(tmp_path, summarize({"b": HALF}, {}), {"b": HALF})
+    assert sorted(path.name for path in tmp_path.glob("timeline_*")) == [
+        "timeline_b.png",
+        "timeline_holiday.png",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "is_refused"),
+    [
+        ({}, False),
+        ({"notes.txt": ""}, False),
+        ({"report.html": ""}, True),
+        ({"confusion.png": ""}, True),
+        ({"results.json": "[]"}, True),
+        ({"results.json": '{"bags": {}}', "report.html": ""}, False),
+        ({"results.json": '{"ba', "report.html": ""}, False),  # of a full disk
+    ],
+)
+def test_a_folder_with_other_files_is_refused(tmp_path, files, is_refused):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if not is_refused:
+        check_folder(tmp_path, ["a"])
+        return
+    with pytest.raises(EvaluationError, match="or name another folder with --out"):
+        check_folder(tmp_path, ["a"])
 
 
 def test_cached_results_equal_the_original_ones(tmp_path):
@@ -215,7 +262,42 @@ def test_incomparable_runs_are_reported_in_one_line(runs, tmp_path):
         read_run(tmp_path)
     with pytest.raises(RunError, match="no labeled face of the same recording"):
         compare(read_run(runs["poor"]), read_run(runs["other"]))
+    relabeled = run(tmp_path / "relabeled", {"a": ([1] * 10, [9 - 2] * 10)})
+    with pytest.raises(RunError, match="was predicted in both, but 10 with different labels"):
+        compare(read_run(runs["poor"]), read_run(relabeled))
     damaged = run(tmp_path / "damaged", {"a": readings(0.9, 1, 0)})
     (damaged / "bags" / "a" / "faces.csv").unlink()
     with pytest.raises(RunError, match="bags/a is damaged or missing"):
         read_run(damaged)
+
+
+RECORDING = {"images": 60, "first_ns": 10**18, "duration_s": 5.9}
+
+
+@pytest.mark.parametrize(
+    ("change", "labels", "line"),
+    [
+        ({}, [1] * 60, ""),
+        (
+            {"images": 12, "duration_s": 1.1},
+            [1] * 60,
+            "note: day: expected the same recording, found 12 images of 1.1 s from stamp "
+            "1000000000.000 s instead of 60 images of 5.9 s from stamp 1000000000.000 s",
+        ),
+        (
+            {},
+            [1] * 50 + [2] * 10,
+            "note: 10 faces have different labels in the runs and are not compared: evaluate both "
+            "with the same labels",
+        ),
+    ],
+)
+def test_other_images_and_labels_are_reported(tmp_path, change, labels, line):
+    first = run(tmp_path / "a", {"day": ([1] * 60, [1] * 60)}, recording=RECORDING)
+    second = run(tmp_path / "b", {"day": ([1] * 60, labels)}, recording=RECORDING | change)
+    comparison = compare(read_run(first), read_run(second))
+    assert is_complete(comparison) is (not line)
+    assert comparison["faces"] == labels.count(1)
+    assert [text for text in to_text(comparison).splitlines() if "note:" in text] == (
+        [line] if line else []
+    )

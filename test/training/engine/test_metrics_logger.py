@@ -2,7 +2,12 @@
 
 from contextlib import closing
 
-from training.engine.metrics_logger import MetricsLogger
+import numpy as np
+import yaml
+
+from training.augment import AugmentConfig
+from training.engine import metrics_logger
+from training.engine.metrics_logger import MetricsLogger, write_settings
 
 
 def test_a_resumed_run_keeps_metrics_of_other_names(tmp_path):
@@ -11,3 +16,10 @@ def test_a_resumed_run_keeps_metrics_of_other_names(tmp_path):
         log.add({"epoch": 2, "train_loss": 1.0, "balanced_accuracy": 0.6})
     lines = (tmp_path / "metrics.csv").read_text().splitlines()
     assert lines == ["epoch,train_loss,recall,balanced_accuracy", "1,2.0,0.5,", "2,1.0,,0.6"]
+
+
+def test_packages_that_are_not_installed_have_no_version(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics_logger, "_PACKAGES", ("numpy", "no-such-package"))
+    write_settings(tmp_path, AugmentConfig(), {})
+    versions = yaml.safe_load((tmp_path / "run.yaml").read_text())["versions"]
+    assert versions == {"numpy": np.__version__, "no-such-package": None}

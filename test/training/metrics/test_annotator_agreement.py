@@ -5,7 +5,7 @@ import pytest
 
 from fer_ros.emotions import EMOTIONS, FERPLUS_TO_EMOTIONS
 from training.datasets.ferplus_votes import majority
-from training.metrics.annotator_agreement import concentrations, estimate_label_ceiling
+from training.metrics.annotator_agreement import concentrations, estimate_annotator_agreement
 
 PANEL = 10
 STRENGTH = 12.0
@@ -29,7 +29,7 @@ def synthetic_votes(images: int = 4000) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("votes", [np.zeros((0, 10), np.int64), np.eye(10, dtype=np.int64)[-1:]])
 def test_no_votes_for_emotions(votes):
     with pytest.raises(ValueError, match="expected images with votes"):
-        estimate_label_ceiling(np.full((len(votes), 8), 0.125), votes)
+        estimate_annotator_agreement(np.full((len(votes), 8), 0.125), votes)
 
 
 def test_disagreement_is_estimated_from_votes():
@@ -41,7 +41,7 @@ def test_disagreement_is_estimated_from_votes():
 def test_agreement_of_other_annotators_is_estimated():
     predictions, shares = synthetic_votes()
     votes = panels(shares, 2)
-    agreement, labels = estimate_label_ceiling(predictions, votes), majority(votes)
+    agreement, labels = estimate_annotator_agreement(predictions, votes), majority(votes)
     again = majority(panels(shares, 3)) == labels
     assert agreement["images"] == len(votes)
     assert agreement["reannotation_agreement"] == pytest.approx(again.mean(), abs=0.02)
@@ -61,14 +61,22 @@ def test_agreement_of_other_annotators_is_estimated():
 
 def test_a_wrong_confident_model_does_not_bias_the_estimate():
     votes = panels(synthetic_votes(50)[1], 2)
-    agreement = estimate_label_ceiling(np.eye(8)[np.arange(50) % 8], votes)
+    agreement = estimate_annotator_agreement(np.eye(8)[np.arange(50) % 8], votes)
     assert 0 < agreement["reannotation_agreement"] < agreement["population_majority_agreement"] < 1
+
+
+def test_an_image_may_have_fewer_votes():
+    votes = np.zeros((30, 10), np.int64)
+    votes[:, 0] = PANEL
+    votes[::3, 0] -= 1
+    agreement = estimate_annotator_agreement(np.eye(8)[np.zeros(30, int)], votes)
+    assert agreement["split_half_observed"] == 1
 
 
 def test_unanimous_votes_are_repeated():
     votes = np.eye(10, dtype=np.int64).repeat(20, axis=0) * PANEL
     predictions = np.eye(10)[:, FERPLUS_TO_EMOTIONS].repeat(20, axis=0)
-    agreement = estimate_label_ceiling(predictions, votes)
+    agreement = estimate_annotator_agreement(predictions, votes)
     assert agreement["images"] == 20 * len(EMOTIONS)
     assert agreement["split_half_observed"] == 1
     assert agreement["reannotation_agreement"] > 0.99

@@ -8,6 +8,7 @@ import torch
 from dataset_tools import write_dataset
 
 from fer_ros.emotions import EMOTIONS
+from fer_ros.inference.model_store import find_model, read_manifest
 from fer_ros.models.checkpoint import load_model
 from training.datasets.shards import CROP_SLICE, gray_to_rgb
 from training.datasets.splits import DataConfig, DatasetUse, Faces, load_splits
@@ -29,15 +30,16 @@ def padded_crops() -> np.ndarray:
 
 
 def expected(padded_crops: np.ndarray, class_shares: torch.Tensor) -> torch.Tensor:
-    """The teacher assumes equal frequencies; expected are predictions at the shares (8,)."""
+    """Predictions (2, 8) at the shares (8,), with the temperature for natural frequencies."""
+    temperature = read_manifest(find_model(TEACHER)).priors["natural"].temperature
     crops = gray_to_rgb(padded_crops[:, CROP_SLICE, CROP_SLICE])
     both = [torch.from_numpy(side.copy()) for side in (crops, crops[:, :, ::-1])]
     with torch.inference_mode():
-        predictions = torch.stack([load_model(TEACHER).predict(side)[1] for side in both]).mean(
-            dim=0
+        network = load_model(TEACHER)
+        logits = (
+            network.temperature * torch.stack([network.predict(side)[1] for side in both]).log()
         )
-    weighted = predictions * class_shares
-    return weighted / weighted.sum(dim=1, keepdim=True)
+    return (logits / temperature + class_shares.log()).softmax(dim=2).mean(dim=0)
 
 
 def some(padded_crops: np.ndarray, *shares: float) -> Faces:

@@ -107,6 +107,18 @@ def test_the_image_stream_starts_from_the_mean_of_several_files(tmp_path, landma
         torch.testing.assert_close(own, mean)
 
 
+def test_a_mean_is_of_files_with_the_same_layers(tmp_path):
+    paths = [str(tmp_path / name) for name in ("trunk.safetensors", "whole.safetensors")]
+    net = build_model("image_classifier", image="mobilenet")
+    save_file(net.image.trunk.state_dict(), paths[0])
+    save_file(net.state_dict(), paths[1])
+    config = NetworkConfig(
+        "image_classifier", {"image": "mobilenet"}, image_weights=paths[0], average_with=paths[1:]
+    )
+    with pytest.raises(ValueError, match=r"average_with: .*whole.*expected .* \[\] as in .*trunk"):
+        build(config)
+
+
 def test_only_an_image_stream_has_a_mean(tmp_path):
     with pytest.raises(
         ValueError, match="expected image_weights as well, found none; set image_weights"

@@ -15,6 +15,7 @@ import pytest
 from tree import ROOT
 
 from fer_ros import cli
+from fer_ros.io.media import MediaImage
 
 pytestmark = pytest.mark.usefixtures("quick")
 FER = [sys.executable, "-m", "fer_ros.entry_points", "fer"]
@@ -97,6 +98,17 @@ class Interrupted:
         if self.count == 3:
             raise self.error
         return {"source": name}
+
+
+def test_the_lines_of_a_stream_are_in_the_file_at_any_time(capsys, monkeypatch, tmp_path):
+    image = MediaImage("camera", 0.0, np.full((90, 120, 3), 128, np.uint8))
+    monkeypatch.setattr("fer_ros.cli.analyze.read_stream", lambda _: iter([image] * 9))
+    monkeypatch.setattr("fer_ros.cli.analyze.frame_record", Interrupted(KeyboardInterrupt()))
+    out = tmp_path / "o.jsonl"
+    assert analyze("rtsp://camera", "--json", out) == 130
+    assert "fer: interrupted after 2 images\n" in capsys.readouterr().err
+    assert out.read_text().count("\n") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["o.jsonl"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "disk is full")])

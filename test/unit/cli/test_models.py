@@ -207,6 +207,27 @@ def test_an_export_is_written_to_the_given_path(capsys, model_folder, cache, tmp
     assert not cache.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "folder: expected a file, found a folder; choose another path"),
+        (
+            ["--format", "onnx-int8", "--calibration-data", "no.png"],
+            "file: expected a folder, found a file; choose another path",
+        ),
+    ],
+)
+def test_an_export_to_a_path_of_another_kind_is_refused_at_once(
+    capsys, model_folder, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.setattr("fer_ros.cli.models.export_graph", None)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    out = tmp_path / message.partition(":")[0]
+    code, _, stderr = models(capsys, "export", str(model_folder), "--out", str(out), *words)
+    assert (code, stderr) == (1, f"fer: --out {tmp_path / message}\n")
+
+
 @pytest.fixture
 def crowds(tmp_path) -> Path:
     """Four images of ten faces."""

@@ -39,6 +39,15 @@ DOTTED = "/robot/emotion_node:\n  ros__parameters: {detector.max_faces: 3}\n"
             PipelineConfig(image_rotation=90),
         ),
         (
+            NESTED + "    use_sim_time: true\n    image_transport: raw\n    cameras: ['']\n"
+            "    qos_overrides: {/image: {publisher: {depth: 1}}}\n",
+            PipelineConfig(detector=DetectorConfig(max_faces=3)),
+        ),
+        (
+            "/**: {ros__parameters: {detector: {score_threshold: 1e-1}}}",
+            PipelineConfig(detector=DetectorConfig(score_threshold=0.1)),
+        ),
+        (
             NESTED + "camera_node:\n  ros__parameters: {fps: 5.0}\n"
             "emotion_node:\n  ros__parameters:\n    smoother: {reset_after_s: 2.0}\n",
             PipelineConfig(
@@ -71,6 +80,13 @@ def test_the_command_line_model_overrides_the_file(tmp_path):
         ("- 1", "found neither"),
         ("/**: {detector: {}}", "found neither"),
         ("{", "not a YAML file"),
+        (NESTED + "/**: {}\n", "key '/**' is given twice: remove one"),
+        (NESTED + "    detector: {}\n", "key 'detector' is given twice"),
+        (NESTED.replace("3", "3, max_faces: 4"), "key 'max_faces' is given twice"),
+        (NESTED + "    detector.max_faces: 4\n", "detector.max_faces: given twice, dotted and"),
+        (NESTED.replace("3", "010"), "detector.max_faces: expected int, found '010' (str)"),
+        (NESTED.replace("3", "1:30"), "detector.max_faces: expected int, found '1:30' (str)"),
+        (NESTED + "    image_rotaton: 90\n", "key 'image_rotaton'; did you mean 'image_rotation'"),
         (NESTED.replace("detector", "detecter"), "unknown key 'detecter'; did you mean 'detector'"),
         (NESTED.replace("3", "0"), "detector.max_faces: expected 1 to 1000, found 0"),
         (DOTTED.replace("max_faces", "most"), "detector: unknown key 'most'"),

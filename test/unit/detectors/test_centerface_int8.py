@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from onnx import ModelProto
 
 from fer_ros.boxes import iou
@@ -139,10 +140,10 @@ def test_beside_a_gpu_the_cpu_takes_over_in_its_precision(opened, monkeypatch, h
         device = "cuda"
 
         def __init__(self, model, device):
-            self.error = ""
+            pass
 
         def run(self, batch):
-            raise RuntimeError("out of memory")
+            raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
     monkeypatch.setattr("fer_ros.detectors.torch_graph.TorchGraph", Gpu)

@@ -1,9 +1,11 @@
 """Selection of a detector's runtime, reports of failures, and fallback to the CPU."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
+import torch
 
 from fer_ros import multi_camera
 from fer_ros.config import ClassifierConfig, DetectorConfig, PipelineConfig
@@ -14,6 +16,7 @@ from fer_ros.detectors.centerface import CenterFace, load_centerface
 from fer_ros.detectors.session import DetectorSession, open_detector
 from fer_ros.inference.devices import CudaStatus
 from fer_ros.inference.execution_providers import ProviderError
+from fer_ros.inference.onnx_session import CPU, CUDA, TENSORRT
 from fer_ros.multi_camera import MultiCameraPipeline
 
 BATCH = np.zeros((1, 3, 32, 32), np.float32)
@@ -22,13 +25,15 @@ BATCH = np.zeros((1, 3, 32, 32), np.float32)
 class Runtime:
     """A stand-in for a device, which fails while ``error`` is set."""
 
-    def __init__(self, device="cuda"):
+    def __init__(self, device="cuda", provider=CUDA):
+        self.provider = CPU if device == "cpu" else provider
         self.device, self.error, self.calls = device, "", 0
+        self.kind = RuntimeError
 
     def run(self, batch):
         self.calls += 1
         if self.error:
-            raise RuntimeError(self.error)
+            raise self.kind(self.error)
         return [np.full(1, len(self.device))]
 
 
@@ -37,7 +42,8 @@ class Cuda:
 
     def __init__(self, monkeypatch):
         self.torch_error = None
-        self.opened = []
+        self.gpu = Runtime()
+        self.opened, self.profiles = [], []
         self.predictions = {
             "auto": (Runtime(), ""),
             "cuda": (Runtime(), ""),
@@ -51,10 +57,11 @@ class Cuda:
         self.opened.append(device)
         if self.torch_error:
             raise self.torch_error
-        return Runtime()
+        return self.gpu
 
     def _open_session(self, graph, device="auto", threads=0, precision="auto", profile=None):
         self.opened.append(f"onnx {device}")
+        self.profiles.append(profile is not None)
         result = self.predictions[device]
         if isinstance(result, str):
             raise ProviderError(result)
@@ -133,6 +140,88 @@ def test_a_graph_that_pytorch_cannot_compute_runs_in_onnx_runtime(
     cuda.torch_error = DetectorError("detector model in PyTorch: unknown operators ['Softmax']")
     opened = open_detector(load_centerface(published_centerface), "cuda", 1, torch_works=True)
     assert "PyTorch on cuda: detector model in PyTorch: unknown operators" in opened.fallback
+
+
+def images(width):
+    return np.zeros((1, 3, 256, width), np.float32)
+
+
+def test_images_beyond_the_profile_of_tensorrt_run_on_the_cuda_provider(cuda, model):
+    """TensorRT refuses them: a panorama, or detector.input_size_px above 1024."""
+    tensorrt, larger = Runtime("cuda:1", TENSORRT), Runtime("cuda:1")
+    cuda.predictions["cuda:1"] = (tensorrt, "")
+    opened = open_detector(model, "cuda:1", 1, torch_works=False)
+    opened.run(images(1024))
+    assert (cuda.opened, tensorrt.calls) == (["onnx cuda:1"], 1)
+    cuda.predictions["cuda:1"] = (larger, "")
+    for width in (1056, 4096):
+        opened.run(images(width))
+    assert (tensorrt.calls, larger.calls, opened.device) == (1, 2, "cuda:1")
+    assert cuda.profiles == [True, False]
+
+
+def test_without_the_cuda_provider_the_cpu_takes_images_beyond_the_profile(cuda, model):
+    cuda.predictions["cuda"] = (Runtime("cuda", TENSORRT), "")
+    opened = open_detector(model, "cuda", 1, torch_works=False)
+    cuda.predictions["cuda"] = "CUDAExecutionProvider does not start"
+    assert opened.run(images(1056))[0].tolist() == [3]
+    assert "CUDAExecutionProvider does not start; the CPU takes over" in opened.fallback
+
+
+def test_a_gpu_for_which_pytorch_has_no_kernels_is_replaced_at_once(cuda, model):
+    cuda.gpu.error = "CUDA error: no kernel image is available for execution on the device"
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert cuda.opened == ["cuda", "onnx auto"]
+    assert f"PyTorch on auto: {cuda.gpu.error}" in opened.fallback
+
+
+def test_a_gpu_that_is_full_at_first_is_tried_again(cuda, model):
+    cuda.gpu.error, cuda.gpu.kind = "CUDA out of memory", torch.cuda.OutOfMemoryError
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert (cuda.opened, cuda.gpu.calls) == (["cuda"], 1)
+    cuda.gpu.error = ""
+    assert opened.run(BATCH)[0].tolist() == [4]
+
+
+class BrokenTorch:
+    """Finder of imports that fails for PyTorch, as where a library of CUDA is missing."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("no module named torch"),
+        OSError("libcudss.so.0: cannot open shared object file"),
+        ValueError("libcublas.so.*[0-9] not found in the system path"),
+    ],
+)
+def test_a_pytorch_that_cannot_be_imported_is_reported(model, monkeypatch, error):
+    monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
+    for name in ("torch", "fer_ros.detectors.torch_graph"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "meta_path", [BrokenTorch(error), *sys.meta_path])
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert opened.device == "cpu"
+    assert f"PyTorch on auto: it cannot be imported: {error}" in opened.fallback
+
+
+def test_with_a_pytorch_for_the_cpu_the_detector_uses_the_cpu(model, monkeypatch):
+    """NVIDIA's driver finds a GPU, and PyTorch was built without CUDA."""
+    monkeypatch.setattr(session, "cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(
+        torch.cuda, "_lazy_init", lambda: pytest.fail("Torch not compiled with CUDA enabled")
+    )
+    opened = open_detector(model, "auto", 1, torch_works=True)
+    assert opened.device == "cpu"
+    assert f"PyTorch {torch.__version__} can use 0 CUDA devices" in opened.fallback
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

@@ -16,7 +16,8 @@ from fer_ros.detectors.centerface import load_centerface
 from fer_ros.detectors.centerface_int8 import int8_graph
 from fer_ros.inference import backends
 from fer_ros.inference.backends import BackendError, open_backend
-from fer_ros.inference.backends.onnx_cache import load_or_export
+from fer_ros.inference.backends import torch as torch_backend
+from fer_ros.inference.backends.onnx_cache import export_graph, load_or_export
 from fer_ros.inference.backends.ort import OrtBackend
 from fer_ros.inference.backends.torch import TorchBackend, choose_device, choose_precision
 from fer_ros.inference.devices import CudaStatus
@@ -28,7 +29,7 @@ from fer_ros.inference.model_store import (
     read_manifest,
 )
 from fer_ros.models import build_model
-from fer_ros.models.checkpoint import save_model
+from fer_ros.models.checkpoint import load_model, save_model
 from fer_ros.models.wrapper import FaceNetwork
 
 NEEDS_NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -305,6 +306,33 @@ def test_other_precisions_give_the_same_emotion(faces, device, precision, name):
         assert (mine.probabilities != probabilities).any()
 
 
+def test_weights_are_converted_once_and_not_in_each_call(faces):
+    """Autocast would convert them in each replay of a graph; the outputs are the same."""
+    shipped = read_manifest(find_model("two_stream_small"))
+    backend = TorchBackend(shipped, "cpu", 1, "bf16")
+    layers = [
+        layer
+        for layer in backend._network.net.modules()
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear)
+    ]
+    assert {layer.weight.dtype for layer in layers} == {torch.bfloat16}
+    predictions, network = backend.run(faces), load_model(shipped.folder)
+    network.net.register_forward_hook(torch_backend._to_float32)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        points_xy, probabilities, *_ = network.predict(torch.from_numpy(faces))
+    np.testing.assert_array_equal(predictions.points_xy, points_xy.numpy())
+    np.testing.assert_array_equal(predictions.probabilities, probabilities.numpy())
+
+
+def test_attention_maps_in_another_precision(faces):
+    shipped = read_manifest(find_model("two_stream_small"))
+    expected = TorchBackend(shipped, "cpu", 1).attention(faces)
+    maps = TorchBackend(shipped, "cpu", 1, "bf16").attention(faces)
+    for mine, reference in zip(maps, expected, strict=True):
+        assert mine.dtype == np.float32
+        np.testing.assert_allclose(mine, reference, atol=0.05 * reference.max())
+
+
 def test_an_invalid_graph_is_reported(manifest, monkeypatch):
     monkeypatch.setattr(
         "fer_ros.inference.backends.ort.load_or_export", lambda manifest, on_cpu: b"not a graph"
@@ -320,6 +348,29 @@ def test_a_missing_runtime_is_reported(manifest, monkeypatch, module):
     expected = {"onnxruntime": "onnx", "torch": "torch"}[module]
     with pytest.raises(BackendError, match="cannot be imported"):
         backends._FACTORIES[expected](manifest, ClassifierConfig(device="cpu", threads=1))
+
+
+@pytest.mark.parametrize("error", [OSError("libcudss.so.0"), ValueError("libcublas not found")])
+def test_without_a_library_of_cuda_onnx_runtime_takes_over(manifest, monkeypatch, error):
+    """``import torch`` raises these, as on a Jetson without cuDSS."""
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "torch":
+                raise error
+
+    load_or_export(manifest)
+    monkeypatch.delitem(sys.modules, "torch")
+    for name in ("torch", "onnx_export"):
+        monkeypatch.delitem(sys.modules, f"fer_ros.inference.backends.{name}", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    monkeypatch.setattr(backends, "cuda_status", lambda: CudaStatus(1, ""))
+    selection = open_backend(manifest, ClassifierConfig(threads=1))
+    assert selection.backend.name == "ONNX Runtime"
+    assert f"PyTorch cannot be imported: {error}" in selection.fallback
+    with pytest.raises(BackendError, match=f"exporting to ONNX needs PyTorch and onnx: {error}"):
+        export_graph(manifest)
 
 
 _WITHOUT_TORCH = """

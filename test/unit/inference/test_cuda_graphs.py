@@ -84,12 +84,14 @@ def test_a_network_that_cannot_be_captured_runs_eagerly(cuda, caplog):
     assert graphs[0]() is None  # the buffers of the graphs before it are free
 
 
-def test_out_of_memory_during_capture_is_an_error(cuda):
+def test_out_of_memory_during_capture_is_an_error(cuda, caplog):
     def full(crops_rgb):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.cuda.OutOfMemoryError):
         CudaGraphRunner(cuda.runs(full), "cpu").capture()
+    (record,) = caplog.records
+    assert "running eagerly also when there is memory again" in record.getMessage()
 
 
 def test_a_sticky_error_of_a_replay_is_raised(runner, cuda):
@@ -136,22 +138,30 @@ def test_a_warm_backend_replays_graphs(small_manifest, cuda, monkeypatch, precis
     assert (len(cuda.captured), cuda.replayed) == (len(BATCH_BUCKETS), [4])
 
 
+@pytest.mark.parametrize(
+    ("device", "precision", "allows_tf32"),
+    [("cuda", "fp32", False), ("cuda", "bf16", True), ("cpu", "fp32", True)],
+)
+def test_fp32_means_no_tf32(small_manifest, cuda, monkeypatch, device, precision, allows_tf32):
+    """On the CPU, which passes for a GPU."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch_backend, "is_cuda", lambda _: device == "cuda")
+    torch_backend.TorchBackend(small_manifest, "cpu", 1, precision)
+    assert torch.backends.cudnn.allow_tf32 is allows_tf32
+
+
 def test_a_full_gpu_gives_back_what_it_has_cached(manifest, cuda, monkeypatch):
     """And the error of the batch is raised, whatever comes of that."""
-    backend, emptied = torch_backend.TorchBackend(manifest, "cpu", 1), []
+    backend = torch_backend.TorchBackend(manifest, "cpu", 1)
 
     def full(crops_rgb):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-    def empty_cache():
-        emptied.append(True)
-        raise RuntimeError(STICKY)
-
     monkeypatch.setattr(backend, "predict", full)
-    monkeypatch.setattr(torch.cuda, "empty_cache", empty_cache)
+    cuda.error = RuntimeError(STICKY)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         backend.run(np.zeros((1, 112, 112, 3), np.uint8))
-    assert emptied == [True]
+    assert cuda.emptied == [backend.device]
 
 
 def recording(cuda):

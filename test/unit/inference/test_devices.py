@@ -98,6 +98,15 @@ def test_memory_is_released_also_after_a_sticky_error(monkeypatch, caplog):
     assert "\n" not in record.getMessage()
 
 
+def test_memory_is_released_without_a_context_on_another_device(monkeypatch):
+    """A context takes some 500 MB of a GPU that others use."""
+    cuda = FakeCuda()
+    cuda.install(monkeypatch)
+    cuda.count, cuda.reserved = 3, {1: 2**20}
+    release_cuda_memory()
+    assert cuda.emptied == [1]
+
+
 def test_without_pytorch_there_is_nothing_to_release(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: pytest.fail("PyTorch was used"))
     monkeypatch.delitem(sys.modules, "torch")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from figures import DATA
@@ -14,7 +15,7 @@ from fer_ros.inference.backends import onnx_export
 from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT
 from fer_ros.inference.backends.onnx_export import export_onnx
 from fer_ros.inference.model_store import InputSpec, ModelError, find_model, read_manifest
-from fer_ros.inference.onnx_session import OnnxSession
+from fer_ros.inference.onnx_session import CPU, OnnxSession
 from fer_ros.models import build_model
 from fer_ros.models.backbones.face_resnet import ResidualBlock
 from fer_ros.models.checkpoint import load_model, save_model
@@ -192,6 +193,20 @@ def test_other_networks(tmp_path, architecture, config, nchwc):
         size_px=core.side_px, grayscale=False, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
     )
     compare(FaceNetwork(core, spec, temperature=2.5), tmp_path, architecture, config, nchwc)
+
+
+@pytest.mark.parametrize("architecture", ["image_classifier", "vgg13", SHIPPED])
+def test_no_shape_is_computed(tmp_path, architecture):
+    """ONNX Runtime assigns such nodes to the CPU, and a session on CUDA is refused."""
+    core = build_model(architecture)
+    spec = InputSpec(size_px=getattr(core, "side_px", 112))
+    graph = export_onnx(save_model(FaceNetwork(core.eval(), spec), tmp_path, architecture))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(graph, options, providers=[CPU])
+    optimized = onnx.load(options.optimized_model_filepath)
+    assert "Shape" not in {node.op_type for node in optimized.graph.node}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """The ONNX Runtime backend: batches, precision, and what it reports."""
 
-import numpy as np
-import pytest
+from dataclasses import replace
 
-from fer_ros.inference.backends import BackendError
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from fer_ros.inference.backends import BackendError, onnx_cache
 from fer_ros.inference.backends import ort as ort_backend
 from fer_ros.inference.backends.ort import OrtBackend
 from fer_ros.inference.execution_providers import ProviderError
-from fer_ros.inference.model_store import ModelManifest, find_model, read_manifest
+from fer_ros.inference.model_store import InputSpec, ModelManifest, find_model, read_manifest
 from fer_ros.inference.onnx_session import CPU, CUDA, TENSORRT
 
 MANIFEST = ModelManifest("made", "vgg13", "w.safetensors", "ab" * 32)
@@ -70,6 +74,32 @@ def test_tensorrt_gets_no_more_crops_than_its_profile_allows(start, count, batch
     np.testing.assert_array_equal(predictions.probabilities[:, 0], np.arange(count))
     assert session.profile.max_shape == (20, 112, 112, 3)
     assert session.profile.input_name == "crops_rgb"
+
+
+def test_engines_of_a_changed_model_have_a_folder_of_their_own(start, monkeypatch):
+    """ONNX Runtime does not compare the constants of a graph with those of its engine."""
+    names = []
+    for changed in ({}, {"temperature": 2.0}, {"input": InputSpec(mean=(0.4,) * 3)}):
+        session = start(TENSORRT)
+        OrtBackend(replace(MANIFEST, **changed), "auto")
+        names.append(session.profile.graph_id)
+    monkeypatch.setattr(onnx_cache, "EXPORT_VERSION", 99)
+    OrtBackend(MANIFEST, "auto")
+    assert len({*names, session.profile.graph_id}) == 4
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_int8_on_a_gpu_is_refused_with_the_remedy(device):
+    """The CUDA provider dequantizes int8 and uint8, and the biases are int32."""
+    manifest = read_manifest(find_model("two_stream_small_int8"))
+    graph = onnx.load(manifest.weights_path)
+    kinds = {tensor.name: tensor.data_type for tensor in graph.graph.initializer}
+    scaled = [node.input[0] for node in graph.graph.node if node.op_type == "DequantizeLinear"]
+    assert TensorProto.INT32 in {kinds.get(name) for name in scaled}
+    message = f"two_stream_small_int8: int8 needs device cpu, found {device}: set classifier.device"
+    with pytest.raises(BackendError, match=message) as caught:
+        OrtBackend(manifest, device, precision="int8")
+    assert "\n" not in str(caught.value)
 
 
 def test_cuda_gets_the_whole_batch(start):

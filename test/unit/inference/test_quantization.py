@@ -11,7 +11,7 @@ import torch
 from fer_ros.classifier import Classifier
 from fer_ros.config import ClassifierConfig
 from fer_ros.inference import devices
-from fer_ros.inference.backends import BackendError, open_backend
+from fer_ros.inference.backends import BackendError, BackendSelection, open_backend
 from fer_ros.inference.backends.onnx_cache import GRAPH_INPUT, export_graph, load_or_export
 from fer_ros.inference.backends.onnx_export import export_module, export_onnx
 from fer_ros.inference.backends.ort import OrtBackend
@@ -236,9 +236,10 @@ VNNI = "flags : avx512f avx512_vnni"
         (VNNI, {}, 0, INT8),
         ("flags : avx2 avx_vnni", {"device": "cpu"}, 1, INT8),
         ("Features : fp asimd asimddp", {"backend": "onnx"}, 0, INT8),
-        (VNNI, {}, 1, FP32),
+        (VNNI, {}, 1, INT8),  # which neither PyTorch nor ONNX Runtime can use
         (VNNI, {"precision": "fp32"}, 0, FP32),
         (VNNI, {"backend": "torch"}, 0, FP32),
+        (VNNI, {"backend": "torch"}, 1, FP32),
     ],
 )
 def test_auto_is_int8_on_a_cpu_with_dot_products(cpu, monkeypatch, flags, settings, gpus, model):
@@ -248,6 +249,28 @@ def test_auto_is_int8_on_a_cpu_with_dot_products(cpu, monkeypatch, flags, settin
     assert (classifier.manifest.name, classifier.precision) == expected
     assert ("int8, because this CPU has int8 dot products" in classifier.reason) == (model == INT8)
     assert classifier.fallback == ""
+
+
+def test_a_gpu_that_is_used_computes_in_its_own_precision(cpu, monkeypatch):
+    class Gpu:
+        name, device, precision, fallback = "PyTorch in fp16", "cuda", "fp16", ""
+
+    monkeypatch.setattr("fer_ros.classifier.cuda_status", lambda: CudaStatus(1, ""))
+    selection = BackendSelection(Gpu(), "the fastest with CUDA", "")
+    monkeypatch.setattr("fer_ros.classifier.open_backend", lambda manifest, config: selection)
+    classifier = cpu(VNNI)
+    assert (classifier.manifest.name, classifier.precision) == (SHIPPED, "fp16")
+    assert classifier.reason == "the fastest with CUDA"
+
+
+def test_int8_on_the_cpu_names_what_is_wrong_with_the_gpu(cpu, monkeypatch):
+    """PyTorch for the CPU, on a machine with NVIDIA's driver."""
+    monkeypatch.setattr("fer_ros.classifier.cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr("fer_ros.inference.backends.cuda_status", lambda: CudaStatus(1, ""))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    classifier = cpu(VNNI)
+    assert (classifier.device, classifier.precision) == ("cpu", "int8")
+    assert "can use 0 CUDA devices" in classifier.fallback
 
 
 @pytest.mark.parametrize("fault", ["missing", "of other weights", "damaged"])
@@ -293,6 +316,52 @@ def test_graphs_of_other_conventions_are_rejected(folder, change, message):
     (folder / "model.yaml").write_text(text.replace(*change))
     with pytest.raises(ModelError, match=message):
         load_or_export(read_manifest(folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("mean: [0.5, ", "mean: [9, "),
+        ("std: [0.5, ", "std: [9, "),
+        ("size_px: 112", "size_px: 64"),
+        ("grayscale: true", "grayscale: false"),
+        ("architecture: two", "architecture: three"),
+        ("blendshapes: true", "blendshapes: false"),
+        ("\ntemperature: 0.9", "\ntemperature: 9"),
+        ("settings_sha256: ", "settings_sha256: ''\n# "),
+    ],
+)
+def test_settings_that_a_graph_has_built_in_cannot_be_edited(folder, change):
+    path = folder / "model.yaml"
+    text = path.read_text().replace(*change)
+    assert text != path.read_text()
+    path.write_text(text)
+    with pytest.raises(ModelError, match=f"{path}: architecture, .*has built in") as caught:
+        load_or_export(read_manifest(folder))
+    assert "\n" not in str(caught.value)
+
+
+def test_priors_of_a_graph_can_be_edited(folder):
+    path = folder / "model.yaml"
+    path.write_text(
+        path.read_text().replace("balanced: {temperature: 0.9", "balanced: {temperature: 4")
+    )
+    load_or_export(read_manifest(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (("mean: [0.5, ", "mean: [9, "), "input"),
+        (("balanced: {temperature: 0.9", "balanced: {temperature: 4"), "priors"),
+    ],
+)
+def test_a_variant_of_other_settings_is_not_used(cpu, tmp_path, change, name):
+    path = tmp_path / FP32 / "model.yaml"
+    path.write_text(path.read_text().replace(*change))
+    classifier = cpu(VNNI)
+    assert classifier.precision == "fp32"
+    assert f"{INT8}: {name}: expected the values of two_stream_small, found" in classifier.reason
 
 
 def test_a_damaged_graph_is_rejected(folder):

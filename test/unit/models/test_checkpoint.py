@@ -112,7 +112,15 @@ SPOILED = (
     (lambda folder: (folder / "model.yaml").write_text("a: ["), "not a YAML file"),
     (lambda folder: edit(folder, format=2), "format: expected 1, found 2"),
     (lambda folder: edit(folder, color="bgr"), "unknown key 'color'"),
-    (lambda folder: edit(folder, temperature=0), "temperature"),
+    *(
+        (lambda folder, value=value: edit(folder, temperature=value), "yaml: temperature: expected")
+        for value in (0, "warm", [1], True, float("nan"), 10**400)
+    ),
+    (lambda folder: edit(folder, labels=5), "yaml: labels: expected names, found 5"),
+    (lambda folder: edit(folder, template_xy=3), r"yaml: template_xy: expected points \[x, y\]"),
+    (lambda folder: edit(folder, template_xy=[["a", 1]]), "yaml: template_xy: expected points"),
+    (lambda folder: edit(folder, input={"grayscale": "no"}), "input.grayscale: expected true or"),
+    (lambda folder: edit(folder, input={"mean": [True] * 3}), "input.mean: expected three numbers"),
     (lambda folder: edit(folder, input={"size": 112}), "input: unknown key 'size'"),
     (lambda folder: edit(folder, labels=list(EMOTIONS[:7])), "expected the labels neutral"),
     (lambda folder: edit(folder, labels=list(EMOTIONS[::-1])), "found contempt, anger"),

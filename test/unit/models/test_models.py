@@ -317,6 +317,16 @@ def test_face_input(spec, crops, expected):
     torch.testing.assert_close(FaceInput(spec)(crops), expected)
 
 
+@pytest.mark.parametrize("side", [48, 61, 64, 126, 224])
+@pytest.mark.parametrize("crop_side", [112, 96])
+def test_face_input_resizes_bilinearly(side, crop_side):
+    """The product of 112 and 61/112 is less than 61."""
+    crops = torch.rand(2, 3, crop_side, crop_side, generator=torch.Generator().manual_seed(0))
+    spec = InputSpec(size_px=side, grayscale=False, mean=(0, 0, 0), std=(1, 1, 1))
+    expected = nn.functional.interpolate(crops, size=(side, side), mode="bilinear")
+    torch.testing.assert_close(FaceInput(spec)(crops), expected, rtol=0, atol=0)
+
+
 class Answers(nn.Module):
     """A network core with constant outputs."""
 

@@ -1,7 +1,7 @@
 """Probabilities of a model at each of its class priors, and accuracy by coverage.
 
 Results at the natural prior have no suffix; those at equal class frequencies have ``-balanced``. A
-model without priors has one operating point, that of its training data.
+model without priors assumes the class frequencies of its training data.
 """
 
 import numpy as np
@@ -14,25 +14,25 @@ from fer_ros.inference.priors import Prior
 COVERAGES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 
 
-def operating_points(manifest: ModelManifest) -> dict[str, Prior | None]:
+def evaluated_priors(manifest: ModelManifest) -> dict[str, Prior | None]:
     """The prior of each suffix of a name."""
     if not manifest.priors:
         return {"": None}
     return {"": manifest.priors[NATURAL], f"-{BALANCED}": manifest.priors[BALANCED]}
 
 
-def at_each_point(
+def at_each_prior(
     predictions: dict[str, NDArray[np.float32]], manifest: ModelManifest
 ) -> dict[str, NDArray[np.float32]]:
-    """Probabilities (N, 8) for equal frequencies, by suffix, at each operating point."""
+    """Probabilities (N, 8) by suffix, converted from equal frequencies to each prior of a model."""
     return {
-        point + suffix: prior.apply(probabilities, manifest.temperature) if prior else probabilities
-        for point, prior in operating_points(manifest).items()
+        name + suffix: prior.apply(probabilities, manifest.temperature) if prior else probabilities
+        for name, prior in evaluated_priors(manifest).items()
         for suffix, probabilities in predictions.items()
     }
 
 
-def risk_coverage(
+def accuracy_by_coverage(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, list[float]]:
     """Accuracy by coverage (El-Yaniv and Wiener, 2010), most confident predictions first.
