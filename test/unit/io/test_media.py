@@ -272,6 +272,7 @@ def test_an_image_may_have_any_name(tmp_path):
 
 
 FORMATS = ("PNG", "BMP", "TIFF", "JPEG", "WEBP")
+OPENCV_VERSION = tuple(map(int, cv2.__version__.split(".")[:2]))
 
 
 def test_only_the_error_is_printed_about_a_damaged_image(tmp_path, astronaut):
@@ -295,7 +296,8 @@ for file in map(Path, sys.argv[1:]):
     starts = [f"{path}: damaged {form}" for path, form in zip(paths, FORMATS, strict=True)]
     lines = zip(done.stdout.splitlines(), starts, strict=True)
     assert all(line.startswith(start) for line, start in lines), done.stdout
-    assert done.stderr == ""
+    if OPENCV_VERSION >= (4, 7):  # older ones print a line about a BMP file at any log level
+        assert done.stderr == ""
 
 
 def test_a_folder_is_read_until_its_first_broken_file(tmp_path):
