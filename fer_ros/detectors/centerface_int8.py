@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from fer_ros.inference.backends.onnx_cache import load_graph, store_graph
@@ -57,8 +58,20 @@ def int8_graph(model: "onnx.ModelProto") -> bytes:
 def _make_graph(
     model: "onnx.ModelProto", ranges: Mapping[str, tuple[float, float]], path: Path
 ) -> bytes:
-    """Quantize the network and store it, with a warning where it cannot be stored."""
-    graph = quantize(name_nodes(model), ranges).SerializeToString()
+    """Quantize the network and store it, with a warning where either has no space on the disk.
+
+    ONNX Runtime writes temporary files to quantize it; without them it stays in fp32.
+    """
+    try:
+        graph = quantize(name_nodes(model), ranges).SerializeToString()
+    except OSError as error:
+        _log.warning(
+            "%s: the face detector in int8 cannot be made and is computed in fp32: %s; free space "
+            "in the temporary folder",
+            gettempdir(),
+            error.strerror or error,
+        )
+        return model.SerializeToString()
     try:
         store_graph(graph, path)
     except OSError as error:

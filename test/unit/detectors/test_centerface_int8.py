@@ -1,5 +1,6 @@
 """CenterFace in int8: close to fp32, made once, and used where it should be."""
 
+import errno
 import json
 import logging
 import sys
@@ -111,6 +112,19 @@ def test_without_a_cache_the_graph_is_made_at_each_start(
     assert (
         "made again at each start: Not a directory; name a writable folder" in caplog.messages[-1]
     )
+
+
+def test_without_space_for_temporary_files_the_detector_stays_in_fp32(
+    cache, published_centerface, monkeypatch, caplog
+):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model = load_centerface(published_centerface)
+    monkeypatch.setattr(centerface_int8, "quantize", fail)
+    assert int8_graph(model) == model.SerializeToString()
+    assert "is computed in fp32: No space left on device; free space" in caplog.messages[-1]
+    assert not list(cache.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("missing", ["onnxruntime.quantization", "onnxruntime"])
