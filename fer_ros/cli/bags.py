@@ -4,13 +4,12 @@ Modules that read bags or draw are imported when a command runs: other commands 
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fer_ros.cli import params
-from fer_ros.cli.arguments import path_text
+from fer_ros.cli.arguments import count, path_text, seconds
 from fer_ros.evaluation import EvaluationError
 from fer_ros.io.progress import progress_bar
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from fer_ros.evaluation.replay import EvaluationTask
 
 _NEEDS = "requirements/evaluate.txt"
-_MAX_IMAGE_DURATION_S = 3600.0
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -73,7 +71,7 @@ def _add_evaluate_bag(commands: Commands) -> None:
         "--record", action="store_true", help="write the messages of the node to a bag as well"
     )
     parser.add_argument(
-        "--jobs", metavar="N", type=_count, default=1, help="bags in parallel; they share cores"
+        "--jobs", metavar="N", type=count, default=1, help="bags in parallel; they share cores"
     )
     parser.add_argument(
         "--cluster", metavar="ADDRESS", help="Dask scheduler, such as tcp://host:8786"
@@ -113,31 +111,11 @@ def _add_bag_from_video(commands: Commands) -> None:
     parser.add_argument(
         "--image-duration",
         metavar="S",
-        type=_seconds,
+        type=seconds,
         default=2.0,
         help="seconds per image file, at most an hour; default: %(default)s",
     )
     parser.set_defaults(run=_bag_from_video, needs=_NEEDS)
-
-
-def _count(text: str) -> int:
-    """An argument: a whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    """An argument: a time of at most an hour."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds <= _MAX_IMAGE_DURATION_S:
-        raise argparse.ArgumentTypeError(
-            f"expected a number above 0, at most {_MAX_IMAGE_DURATION_S:g}, found {text!r}"
-        )
-    return seconds
 
 
 def _evaluate_bag(args: argparse.Namespace) -> int:

@@ -20,15 +20,14 @@ from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from fer_ros.io.errors import single_line
-from fer_ros.io.image_format import image_format
+from fer_ros.io.image_format import HEAD_BYTES, image_format
 from fer_ros.single_pixel import widen_single_pixel
 
 WarningCallback: TypeAlias = Callable[[str], object]
 """Takes one line about an image whose bit depth was inferred."""
 
 _JPEG_QUALITY = 90
-_JPEG_START = b"\xff\xd8\xff"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_SIGNATURE_BYTES = 8
 MAX_PIXELS = int(os.environ.get("OPENCV_IO_MAX_IMAGE_PIXELS", 2**26))
 """Larger images are refused."""
 _LIMIT_CHECK = "CV_IO_MAX_IMAGE_PIXELS"  # in OpenCV's message
@@ -190,12 +189,13 @@ def decode_image_file(
         ConversionError: the file is not a supported image, is truncated, or claims too many pixels.
     """
     encoded = np.frombuffer(data, np.uint8)
-    if encoded[: len(_JPEG_START)].tobytes() == _JPEG_START:
+    form = image_format(encoded[:HEAD_BYTES].tobytes())
+    if form == "JPEG":
         return _decode_jpeg(encoded.tobytes(), ignore_orientation)
-    if encoded[: len(_PNG_START)].tobytes() == _PNG_START:
+    if form == "PNG":
         _check_png(encoded.tobytes())
     flags = cv2.IMREAD_IGNORE_ORIENTATION if ignore_orientation else 0
-    image_bgr = _imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)
+    image_bgr = _imdecode(encoded, form, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | flags)
     if image_bgr.dtype == np.uint16:
         image_bgr = _reduce_to_8_bits(image_bgr, "16-bit file", warn)
     elif image_bgr.dtype != np.uint8:
@@ -204,7 +204,7 @@ def decode_image_file(
     return np.asarray(image_rgb[:, : image_bgr.shape[1]], np.uint8)
 
 
-def _imdecode(encoded: NDArray[np.uint8], flags: int) -> NDArray:
+def _imdecode(encoded: NDArray[np.uint8], form: str | None, flags: int) -> NDArray:
     image_bgr, reason = None, ""
     try:
         if len(encoded):
@@ -212,7 +212,6 @@ def _imdecode(encoded: NDArray[np.uint8], flags: int) -> NDArray:
     except cv2.error as error:
         reason = f": {single_line(error.err)}"
     if image_bgr is None:
-        form = image_format(encoded[:16].tobytes())
         if _LIMIT_CHECK in reason:
             raise ConversionError(f"{form} with too many pixels: {_LIMIT}")
         is_decodable = form and cv2.haveImageWriter(f"a.{form}")  # old releases have no AVIF
@@ -223,7 +222,7 @@ def _imdecode(encoded: NDArray[np.uint8], flags: int) -> NDArray:
 
 def _check_png(data: bytes) -> None:
     """Raise ConversionError for a damaged file, about which libpng writes to stderr."""
-    start, name = len(_PNG_START), b""
+    start, name = _PNG_SIGNATURE_BYTES, b""
     while name != b"IEND":
         head = data[start : start + 8].ljust(8, b"\0")
         length, name = struct.unpack(">I4s", head)

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-_HEAD_BYTES = 16
+HEAD_BYTES = 16
+"""Bytes at the start of a file that tell its format."""
+
 # By the suffix of the format, which is Pillow's name for it as well. Recent OpenCV decodes all.
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
@@ -29,6 +31,6 @@ def image_format_of(file: Path) -> str | None:
     """Return the format of a file by its content; None if it is no image or cannot be read."""
     try:
         with file.open("rb") as stream:
-            return image_format(stream.read(_HEAD_BYTES))
+            return image_format(stream.read(HEAD_BYTES))
     except OSError:
         return None  # reading the file reports why
